@@ -1,0 +1,214 @@
+//! Environment to a validated [`Config`].
+
+use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+
+use lettre::{Address, message::Mailbox};
+
+/// A text that is never shown: no `Debug`, no `Display` of its content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// All settings of the service.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Brokers, topics, the group, buffers.
+    pub kafka: Kafka,
+    /// The relay and the sessions to it.
+    pub smtp: Smtp,
+    /// What goes into every mail.
+    pub mail: Mail,
+    /// Attempts and their delays.
+    pub retry: Retry,
+    /// Shares of the high, normal and low lane; each 1..=1000.
+    pub weights: [u32; 3],
+    /// Time from the first signal to the exit.
+    pub shutdown_timeout: Duration,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Filter in `tracing_subscriber::EnvFilter` syntax (`RUST_LOG`).
+    pub log_filter: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text for each event.
+    Text,
+    /// One JSON object for each event.
+    Json,
+}
+
+/// Brokers, topics, the group, buffers.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    /// Bootstrap addresses, `host:port`.
+    pub brokers: Vec<String>,
+    /// Topic of the high lane.
+    pub topic_high: String,
+    /// Topic of the normal lane.
+    pub topic_normal: String,
+    /// Topic of the low lane.
+    pub topic_low: String,
+    /// Topic of the dead letters.
+    pub topic_dead_letters: String,
+    /// Consumer group whose offsets are committed.
+    pub group_id: String,
+    /// Where a topic starts for which the group has no commit at all.
+    pub auto_offset_reset: OffsetReset,
+    /// Time between two commits.
+    pub commit_interval: Duration,
+    /// Bytes asked for in one fetch of one partition.
+    pub fetch_max_bytes: usize,
+    /// Time a broker may hold a fetch that has nothing to return.
+    pub fetch_max_wait: Duration,
+    /// Records that wait for their first attempt, for each source topic.
+    pub buffer_records: usize,
+    /// Bytes that wait for their first attempt, for each source topic.
+    pub buffer_bytes: usize,
+    /// Unsettled records of one partition.
+    pub window_records: usize,
+    /// Bytes of unsettled records of one partition.
+    pub window_bytes: usize,
+}
+
+/// Where a topic starts for which the group has no commit at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetReset {
+    /// At the log's start: a mail queued before the first start is a mail.
+    Earliest,
+    /// At the log's end.
+    Latest,
+}
+
+/// The relay and the sessions to it.
+#[derive(Debug, Clone)]
+pub struct Smtp {
+    /// Name or address of the relay.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the session is protected.
+    pub encryption: Encryption,
+    /// User and password for AUTH.
+    pub credentials: Option<Credentials>,
+    /// Lets a password cross an unencrypted connection to another host.
+    pub allow_insecure_auth: bool,
+    /// PEM file with further trusted certificate authorities.
+    pub ca_file: Option<PathBuf>,
+    /// Name in EHLO.
+    pub hello_name: String,
+    /// Sessions at the most, 1..=1000.
+    pub sessions: usize,
+    /// Of these only for the high lane.
+    pub sessions_reserved: usize,
+    /// Mails after which a session ends.
+    pub max_messages_per_session: u32,
+    /// Time without a mail after which a session ends.
+    pub idle_timeout: Duration,
+    /// A deadline for each phase.
+    pub timeouts: Timeouts,
+    /// Replies that mean "slower" beside those that always do.
+    pub throttle_replies: BTreeSet<ReplyPattern>,
+}
+
+/// How the session is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// Plain text.
+    None,
+    /// STARTTLS, required.
+    StartTls,
+    /// TLS from the first byte.
+    Tls,
+}
+
+/// User and password for AUTH.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: Secret,
+}
+
+/// A deadline for each phase of a session (RFC 5321 4.5.3.2).
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// TCP connect, name lookup included.
+    pub connect: Duration,
+    /// TLS handshake.
+    pub tls: Duration,
+    /// Banner, and each EHLO and STARTTLS.
+    pub greeting: Duration,
+    /// The whole AUTH exchange.
+    pub auth: Duration,
+    /// Replies to MAIL and RCPT, each; also RSET.
+    pub command: Duration,
+    /// Reply to DATA.
+    pub data: Duration,
+    /// Body: this much for each started 64 KiB.
+    pub body: Duration,
+    /// Reply to the final dot.
+    pub final_dot: Duration,
+    /// Reply to QUIT.
+    pub quit: Duration,
+}
+
+/// A reply code such as `452` or an enhanced status code such as `5.4.5` (RFC 3463).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReplyPattern {
+    /// Basic code.
+    Code(u16),
+    /// Enhanced status code.
+    Enhanced(u8, u16, u16),
+}
+
+/// What goes into every mail.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// Sender of events that name none.
+    pub from: Option<Mailbox>,
+    /// Envelope sender of all mails; otherwise the address of From.
+    pub envelope_from: Option<Address>,
+    /// Largest mail in bytes.
+    pub max_size: usize,
+    /// Whether `message.subject` may hold template expressions.
+    pub subject_templates: bool,
+    /// Folder whose templates override the built-in ones.
+    pub templates_dir: Option<PathBuf>,
+}
+
+/// Attempts and their delays.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// Attempts for a mail that does not say, 1..=`max_attempts_limit`.
+    pub max_attempts: u32,
+    /// Largest `message.max_retries`.
+    pub max_attempts_limit: u32,
+    /// Delay after the first attempt.
+    pub initial_delay: Duration,
+    /// Growth of the delay from one attempt to the next.
+    pub multiplier: f64,
+    /// Share of a delay by which it is varied up and down, 0..1.
+    pub jitter: f64,
+    /// Longest delay.
+    pub max_delay: Duration,
+}

@@ -1,0 +1,11 @@
+//! What postlane says to Kafka: partition readers, the consumer group's offsets, the dead letters.
+//!
+//! Owns every connection to a broker. Knows nothing of mail.
+
+pub mod client;
+pub mod coordinator;
+pub mod dead_letter;
+pub mod fetch;
+pub mod record;
+
+pub use record::Record;

@@ -1,0 +1,12 @@
+//! Delivers the e-mail events of Kafka topics by SMTP.
+//!
+//! The modules are named after the stages that a mail passes: [`kafka`] fetches, [`event`] decodes, [`schedule`]
+//! orders, [`template`] renders, [`compose`] builds the message, [`smtp`] sends, [`retry`] decides what follows, and
+//! [`pipeline`] joins them.
+
+pub mod compose;
+pub mod config;
+pub mod event;
+pub mod kafka;
+pub mod smtp;
+pub mod template;

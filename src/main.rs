@@ -1,0 +1,2 @@
+//! postlane.
+fn main() {}
