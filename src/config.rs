@@ -1,8 +1,21 @@
-//! Environment to a validated [`Config`].
+//! The settings of the service, and how the environment becomes them.
+//!
+//! Raw texts end here: what a [`Config`] holds is valid.
+
+mod env;
+mod show;
+#[cfg(test)]
+mod tests;
+mod values;
 
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 use lettre::{Address, message::Mailbox};
+
+pub use env::{ConfigError, Problem, from_variables};
+
+/// What is logged where `RUST_LOG` says nothing: rskafka tells every connection at INFO.
+const DEFAULT_LOG_FILTER: &str = "info,rskafka=error";
 
 /// A text that is never shown: no `Debug`, no `Display` of its content.
 #[derive(Clone, PartialEq, Eq)]

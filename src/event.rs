@@ -2,8 +2,16 @@
 //!
 //! Pure: no I/O. Everything that a producer may write ends here as types or as an error that names the field.
 
+mod decode;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 use lettre::message::Mailbox;
+
+pub use decode::{DecodeError, MAX_EVENT_SIZE, Problem, decode};
 
 /// How urgent a mail is; each priority has a lane of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +22,30 @@ pub enum Priority {
     Normal,
     /// Bulk: newsletters, digests.
     Low,
+}
+
+impl Priority {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// Place in [`Priority::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            Self::High => 0,
+            Self::Normal => 1,
+            Self::Low => 2,
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        })
+    }
 }
 
 /// A mail as an application asked for it.

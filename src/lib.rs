@@ -8,5 +8,6 @@ pub mod compose;
 pub mod config;
 pub mod event;
 pub mod kafka;
+pub mod schedule;
 pub mod smtp;
 pub mod template;

@@ -6,6 +6,7 @@ pub mod client;
 pub mod coordinator;
 pub mod dead_letter;
 pub mod fetch;
+pub mod offsets;
 pub mod record;
 
 pub use record::Record;

@@ -1,0 +1,465 @@
+//! The environment to a [`Config`]: every wrong variable is found before any is reported.
+
+use std::{collections::BTreeMap, fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
+
+use lettre::{Address, message::Mailbox};
+use serde::Deserialize;
+
+use super::{
+    Config, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Secret, Smtp, Timeouts, values,
+};
+
+/// Declares one flat struct of optional texts for a prefix, as `envy` reads it.
+macro_rules! variables {
+    ($name:ident: $($field:ident),+ $(,)?) => {
+        #[derive(Deserialize)]
+        struct $name { $($field: Option<String>),+ }
+    };
+}
+
+variables!(KafkaVariables: brokers, topic, topic_high, topic_normal, topic_low, dlq_topic, group_id, auto_offset_reset,
+    fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
+variables!(SmtpVariables: host, port, user, username, password, password_file, encryption, allow_insecure_auth, ca_file,
+    hello_name, sessions, sessions_reserved, max_messages_per_session, idle_timeout, throttle_replies, connect_timeout,
+    tls_timeout, greeting_timeout, auth_timeout, command_timeout, data_timeout, body_timeout, final_dot_timeout,
+    quit_timeout);
+variables!(MailVariables: from, envelope_from, max_size, subject_templates);
+variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
+variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, log_format, rust_log,
+    email_worker_count);
+
+/// One wrong or missing variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Name of the variable.
+    pub variable: String,
+    /// What it held; never a secret.
+    pub held: Option<String>,
+    /// What was expected.
+    pub expected: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.held {
+            Some(held) => write!(f, "{}={held:?}: expected {}", self.variable, self.expected),
+            None => write!(f, "{} is not set: expected {}", self.variable, self.expected),
+        }
+    }
+}
+
+/// All that is wrong with the environment, one line for each variable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError(pub Vec<Problem>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+/// Collects what is wrong while values are read.
+#[derive(Default)]
+struct Reader {
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    fn problem(&mut self, variable: &str, held: Option<&str>, expected: impl Into<String>) {
+        self.problems.push(Problem {
+            variable: variable.to_owned(),
+            held: held.map(str::to_owned),
+            expected: expected.into(),
+        });
+    }
+
+    /// The parsed text; the default where it is absent or wrong (and then noted).
+    fn value<T>(
+        &mut self,
+        variable: &str,
+        text: Option<&String>,
+        default: T,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        self.optional(variable, text, expected, parse).unwrap_or(default)
+    }
+
+    fn optional<T>(
+        &mut self,
+        variable: &str,
+        text: Option<&String>,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = text.map(|text| text.trim()).filter(|text| !text.is_empty())?;
+        let parsed = parse(text);
+        if parsed.is_none() {
+            self.problem(variable, Some(text), expected);
+        }
+        parsed
+    }
+
+    fn duration(&mut self, variable: &str, text: Option<&String>, default: Duration) -> Duration {
+        let expected = "a duration above zero such as 250ms, 30s or 5m";
+        self.value(variable, text, default, expected, |text| values::duration(text).filter(|d| !d.is_zero()))
+    }
+
+    fn number(&mut self, variable: &str, text: Option<&String>, default: usize, least: usize, most: usize) -> usize {
+        self.value(variable, text, default, &format!("a whole number from {least} to {most}"), |text| {
+            text.parse().ok().filter(|number| (least..=most).contains(number))
+        })
+    }
+
+    fn size(&mut self, variable: &str, text: Option<&String>, default: usize, least: usize, most: usize) -> usize {
+        let expected =
+            format!("a size such as 64KiB or 10MB, {} to {}", values::size_text(least), values::size_text(most));
+        self.value(variable, text, default, &expected, |text| {
+            values::size(text).filter(|size| (least..=most).contains(size))
+        })
+    }
+
+    /// One setting under two names: the newer one first; both at once must agree.
+    fn either<'a>(
+        &mut self,
+        (name, text): (&'static str, Option<&'a String>),
+        (older_name, older): (&'static str, Option<&'a String>),
+    ) -> (&'static str, Option<&'a String>) {
+        let set = |text: Option<&'a String>| text.filter(|text| !text.trim().is_empty());
+        match (set(text), set(older)) {
+            (Some(newer), Some(older)) if newer.trim() != older.trim() => {
+                self.problem(older_name, Some(older), format!("no value beside {name}, or the same one"));
+                (name, Some(newer))
+            }
+            (Some(newer), _) => (name, Some(newer)),
+            (None, Some(older)) => (older_name, Some(older)),
+            (None, None) => (name, None),
+        }
+    }
+}
+
+fn read<T: for<'de> Deserialize<'de>>(prefix: &str, variables: &BTreeMap<String, String>) -> T {
+    envy::prefixed(prefix).from_iter(variables.clone()).expect("a struct of optional texts takes every environment")
+}
+
+/// Reads the settings from variables given as name and value.
+///
+/// # Errors
+///
+/// [`ConfigError`] with every variable that is wrong or missing.
+pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+    // envy folds case, and a name that comes twice would be its error and not ours
+    let variables: BTreeMap<String, String> =
+        variables.into_iter().filter(|(name, _)| *name == name.to_ascii_uppercase()).collect();
+    let mut reader = Reader::default();
+    let other: OtherVariables = read("", &variables);
+    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &other);
+    let smtp = smtp(&mut reader, &read("SMTP_", &variables), &other);
+    let mail = mail(&mut reader, &read("MAIL_", &variables), &other);
+    let retry = retry(&mut reader, &read("RETRY_", &variables));
+    let config = Config {
+        kafka,
+        smtp,
+        mail,
+        retry,
+        weights: reader.value(
+            "PRIORITY_WEIGHTS",
+            other.priority_weights.as_ref(),
+            [6, 3, 1],
+            "three weights from 1 to 1000 for the high, normal and low lane such as 6:3:1",
+            values::weights,
+        ),
+        shutdown_timeout: reader.duration("SHUTDOWN_TIMEOUT", other.shutdown_timeout.as_ref(), Duration::from_secs(25)),
+        log_format: reader.value("LOG_FORMAT", other.log_format.as_ref(), LogFormat::Text, "text or json", |text| {
+            match text.to_ascii_lowercase().as_str() {
+                "text" => Some(LogFormat::Text),
+                "json" => Some(LogFormat::Json),
+                _ => None,
+            }
+        }),
+        log_filter: reader.value(
+            "RUST_LOG",
+            other.rust_log.as_ref(),
+            super::DEFAULT_LOG_FILTER.to_owned(),
+            "a log filter such as info or postlane=debug,warn",
+            |text| tracing_subscriber::EnvFilter::try_new(text).is_ok().then(|| text.to_owned()),
+        ),
+    };
+    if reader.problems.is_empty() { Ok(config) } else { Err(ConfigError(reader.problems)) }
+}
+
+fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> Kafka {
+    let expected_brokers = "one or more addresses such as kafka-1:9092,kafka-2:9092";
+    let brokers = reader.optional("KAFKA_BROKERS", raw.brokers.as_ref(), expected_brokers, |text| {
+        text.split(',').map(values::broker).collect::<Option<Vec<String>>>()
+    });
+    if brokers.is_none() && raw.brokers.as_ref().is_none_or(|text| text.trim().is_empty()) {
+        reader.problem("KAFKA_BROKERS", None, expected_brokers);
+    }
+    let expected = "a topic name: letters, digits, '.', '_' and '-', at most 249";
+    let base = reader.value("KAFKA_TOPIC", raw.topic.as_ref(), "email-queue".to_owned(), expected, values::topic);
+    let mut topic = |variable, text: Option<&String>, default: String| {
+        reader.value(variable, text, default, expected, values::topic)
+    };
+    let topics = [
+        ("KAFKA_TOPIC_HIGH", topic("KAFKA_TOPIC_HIGH", raw.topic_high.as_ref(), format!("{base}-high"))),
+        ("KAFKA_TOPIC_NORMAL", topic("KAFKA_TOPIC_NORMAL", raw.topic_normal.as_ref(), base.clone())),
+        ("KAFKA_TOPIC_LOW", topic("KAFKA_TOPIC_LOW", raw.topic_low.as_ref(), format!("{base}-low"))),
+        ("KAFKA_DLQ_TOPIC", topic("KAFKA_DLQ_TOPIC", raw.dlq_topic.as_ref(), "email-dlq".to_owned())),
+    ];
+    for (index, (variable, name)) in topics.iter().enumerate() {
+        if let Some((earlier, _)) = topics[..index].iter().find(|(_, earlier)| earlier == name) {
+            reader.problem(variable, Some(name), format!("another topic than that of {earlier}"));
+        }
+    }
+    let [(_, topic_high), (_, topic_normal), (_, topic_low), (_, topic_dead_letters)] = topics;
+    Kafka {
+        brokers: brokers.unwrap_or_default(),
+        topic_high,
+        topic_normal,
+        topic_low,
+        topic_dead_letters,
+        group_id: reader.value(
+            "KAFKA_GROUP_ID",
+            raw.group_id.as_ref(),
+            "messaging-service-group".to_owned(),
+            "a group name of at most 249 bytes without controls",
+            |text| (text.len() <= 249 && !text.chars().any(char::is_control)).then(|| text.to_owned()),
+        ),
+        auto_offset_reset: reader.value(
+            "KAFKA_AUTO_OFFSET_RESET",
+            raw.auto_offset_reset.as_ref(),
+            OffsetReset::Earliest,
+            "earliest or latest",
+            |text| match text.to_ascii_lowercase().as_str() {
+                "earliest" => Some(OffsetReset::Earliest),
+                "latest" => Some(OffsetReset::Latest),
+                _ => None,
+            },
+        ),
+        commit_interval: reader.duration("COMMIT_INTERVAL", other.commit_interval.as_ref(), Duration::from_secs(1)),
+        fetch_max_bytes: reader.size("KAFKA_FETCH_MAX_BYTES", raw.fetch_max_bytes.as_ref(), 1 << 20, 1024, 1 << 26),
+        fetch_max_wait: reader.duration(
+            "KAFKA_FETCH_MAX_WAIT",
+            raw.fetch_max_wait.as_ref(),
+            Duration::from_millis(500),
+        ),
+        buffer_records: reader.number("KAFKA_BUFFER_RECORDS", raw.buffer_records.as_ref(), 2000, 1, 1_000_000),
+        buffer_bytes: reader.size("KAFKA_BUFFER_BYTES", raw.buffer_bytes.as_ref(), 32 << 20, 1024, 1 << 31),
+        window_records: reader.number("KAFKA_WINDOW_RECORDS", raw.window_records.as_ref(), 10_000, 1, 1_000_000),
+        window_bytes: reader.size("KAFKA_WINDOW_BYTES", raw.window_bytes.as_ref(), 32 << 20, 1024, 1 << 31),
+    }
+}
+
+fn smtp(reader: &mut Reader, raw: &SmtpVariables, other: &OtherVariables) -> Smtp {
+    let expected_host = "the relay's host name or address";
+    let host = reader.optional("SMTP_HOST", raw.host.as_ref(), expected_host, |text| {
+        let legal = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
+        legal.then(|| text.trim_matches(['[', ']']).to_owned())
+    });
+    if host.is_none() && raw.host.as_ref().is_none_or(|text| text.trim().is_empty()) {
+        reader.problem("SMTP_HOST", None, expected_host);
+    }
+    let host = host.unwrap_or_default();
+    let port = reader.value("SMTP_PORT", raw.port.as_ref(), 587, "a port from 1 to 65535", |text| {
+        text.parse().ok().filter(|port: &u16| *port > 0)
+    });
+    let by_port = match port {
+        465 => Encryption::Tls,
+        25 | 1025 | 2525 => Encryption::None,
+        _ => Encryption::StartTls,
+    };
+    let encryption =
+        reader.value("SMTP_ENCRYPTION", raw.encryption.as_ref(), by_port, "none, starttls or tls", |text| {
+            match text.to_ascii_lowercase().as_str() {
+                "none" => Some(Encryption::None),
+                "starttls" => Some(Encryption::StartTls),
+                "tls" => Some(Encryption::Tls),
+                _ => None,
+            }
+        });
+    let allow_insecure_auth = reader.value(
+        "SMTP_ALLOW_INSECURE_AUTH",
+        raw.allow_insecure_auth.as_ref(),
+        false,
+        "true or false",
+        values::boolean,
+    );
+    let credentials = credentials(reader, raw);
+    if credentials.is_some() && encryption == Encryption::None && !allow_insecure_auth && !is_this_host(&host) {
+        let expected = "starttls or tls, since SMTP_USER is set: a password does not cross an unencrypted connection \
+                        to another host unless SMTP_ALLOW_INSECURE_AUTH=true";
+        reader.problem("SMTP_ENCRYPTION", Some("none"), expected);
+    }
+    let (sessions_name, sessions_text) = reader
+        .either(("SMTP_SESSIONS", raw.sessions.as_ref()), ("EMAIL_WORKER_COUNT", other.email_worker_count.as_ref()));
+    let sessions = reader.number(sessions_name, sessions_text, 16, 1, 1000);
+    let reserved_default = if sessions < 8 { 0 } else { sessions / 8 };
+    Smtp {
+        port,
+        encryption,
+        credentials,
+        allow_insecure_auth,
+        ca_file: raw.ca_file.as_ref().filter(|text| !text.is_empty()).map(PathBuf::from),
+        hello_name: reader.value(
+            "SMTP_HELLO_NAME",
+            raw.hello_name.as_ref(),
+            default_hello_name(),
+            "a host name such as mailer.example.com",
+            hello_name,
+        ),
+        sessions,
+        sessions_reserved: reader.number(
+            "SMTP_SESSIONS_RESERVED",
+            raw.sessions_reserved.as_ref(),
+            reserved_default,
+            0,
+            sessions - 1,
+        ),
+        max_messages_per_session: u32::try_from(reader.number(
+            "SMTP_MAX_MESSAGES_PER_SESSION",
+            raw.max_messages_per_session.as_ref(),
+            100,
+            1,
+            1_000_000,
+        ))
+        .expect("the range is that of u32"),
+        idle_timeout: reader.duration("SMTP_IDLE_TIMEOUT", raw.idle_timeout.as_ref(), Duration::from_secs(30)),
+        timeouts: timeouts(reader, raw),
+        throttle_replies: reader.value(
+            "SMTP_THROTTLE_REPLIES",
+            raw.throttle_replies.as_ref(),
+            [super::ReplyPattern::Enhanced(5, 4, 5)].into(),
+            "codes such as 452 or 5.4.5, separated by commas",
+            |text| text.split(',').map(|part| values::reply_pattern(part.trim())).collect(),
+        ),
+        host,
+    }
+}
+
+fn timeouts(reader: &mut Reader, raw: &SmtpVariables) -> Timeouts {
+    let seconds = Duration::from_secs;
+    Timeouts {
+        connect: reader.duration("SMTP_CONNECT_TIMEOUT", raw.connect_timeout.as_ref(), seconds(10)),
+        tls: reader.duration("SMTP_TLS_TIMEOUT", raw.tls_timeout.as_ref(), seconds(30)),
+        greeting: reader.duration("SMTP_GREETING_TIMEOUT", raw.greeting_timeout.as_ref(), seconds(60)),
+        auth: reader.duration("SMTP_AUTH_TIMEOUT", raw.auth_timeout.as_ref(), seconds(60)),
+        command: reader.duration("SMTP_COMMAND_TIMEOUT", raw.command_timeout.as_ref(), seconds(300)),
+        data: reader.duration("SMTP_DATA_TIMEOUT", raw.data_timeout.as_ref(), seconds(120)),
+        body: reader.duration("SMTP_BODY_TIMEOUT", raw.body_timeout.as_ref(), seconds(180)),
+        final_dot: reader.duration("SMTP_FINAL_DOT_TIMEOUT", raw.final_dot_timeout.as_ref(), seconds(600)),
+        quit: reader.duration("SMTP_QUIT_TIMEOUT", raw.quit_timeout.as_ref(), seconds(2)),
+    }
+}
+
+fn credentials(reader: &mut Reader, raw: &SmtpVariables) -> Option<Credentials> {
+    let (user_name, user) = reader.either(("SMTP_USER", raw.user.as_ref()), ("SMTP_USERNAME", raw.username.as_ref()));
+    let user = reader.optional(user_name, user, "a user name without controls", |text| {
+        (!text.chars().any(char::is_control)).then(|| text.to_owned())
+    });
+    let password = match (&raw.password, &raw.password_file) {
+        (Some(password), Some(file)) if !password.is_empty() && !file.is_empty() => {
+            reader.problem("SMTP_PASSWORD_FILE", Some(file), "no value beside SMTP_PASSWORD");
+            None
+        }
+        (Some(password), _) if !password.is_empty() => Some(password.clone()),
+        (_, Some(file)) if !file.is_empty() => match fs::read_to_string(file) {
+            Ok(content) => Some(content.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => {
+                reader.problem("SMTP_PASSWORD_FILE", Some(file), format!("a file that can be read ({error})"));
+                return None;
+            }
+        },
+        _ => None,
+    };
+    if password.as_ref().is_some_and(|password| password.contains(['\0', '\r', '\n'])) {
+        reader.problem("SMTP_PASSWORD", Some("***"), "a password without line breaks and NUL");
+    }
+    match (user, password) {
+        (Some(user), Some(password)) => Some(Credentials { user, password: Secret::new(password) }),
+        (Some(_), None) => {
+            reader.problem("SMTP_PASSWORD", None, "the password of SMTP_USER (or SMTP_PASSWORD_FILE)");
+            None
+        }
+        (None, Some(_)) => {
+            reader.problem("SMTP_USER", None, "the user of SMTP_PASSWORD");
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mail {
+    Mail {
+        from: reader.optional("MAIL_FROM", raw.from.as_ref(), "a mailbox such as Shop <shop@example.com>", |text| {
+            text.parse::<Mailbox>().ok().filter(|_| !text.chars().any(char::is_control))
+        }),
+        envelope_from: reader.optional(
+            "MAIL_ENVELOPE_FROM",
+            raw.envelope_from.as_ref(),
+            "an address such as bounces@example.com",
+            |text| text.parse::<Address>().ok().filter(|_| text.is_ascii()),
+        ),
+        max_size: reader.size("MAIL_MAX_SIZE", raw.max_size.as_ref(), 10_000_000, 1024, 1 << 28),
+        subject_templates: reader.value(
+            "MAIL_SUBJECT_TEMPLATES",
+            raw.subject_templates.as_ref(),
+            false,
+            "true or false",
+            values::boolean,
+        ),
+        templates_dir: reader.optional(
+            "TEMPLATES_DIR",
+            other.templates_dir.as_ref(),
+            "a folder that can be read",
+            |text| PathBuf::from(text).is_dir().then(|| PathBuf::from(text)),
+        ),
+    }
+}
+
+fn retry(reader: &mut Reader, raw: &RetryVariables) -> Retry {
+    let limit = reader.number("RETRY_MAX_ATTEMPTS_LIMIT", raw.max_attempts_limit.as_ref(), 10, 1, 1000);
+    let attempts = reader.number("RETRY_MAX_ATTEMPTS", raw.max_attempts.as_ref(), 3.min(limit), 1, limit);
+    let attempts_of = |number: usize| u32::try_from(number).expect("the range is that of u32");
+    let initial_delay = reader.duration("RETRY_INITIAL_DELAY", raw.initial_delay.as_ref(), Duration::from_secs(60));
+    let max_delay = reader.duration("RETRY_MAX_DELAY", raw.max_delay.as_ref(), Duration::from_secs(900));
+    if max_delay < initial_delay {
+        let held = values::duration_text(max_delay);
+        let expected = format!("at least RETRY_INITIAL_DELAY ({})", values::duration_text(initial_delay));
+        reader.problem("RETRY_MAX_DELAY", Some(&held), expected);
+    }
+    Retry {
+        max_attempts: attempts_of(attempts),
+        max_attempts_limit: attempts_of(limit),
+        initial_delay,
+        multiplier: reader.value("RETRY_MULTIPLIER", raw.multiplier.as_ref(), 5.0, "a number from 1 to 100", |text| {
+            text.parse().ok().filter(|number| (1.0..=100.0).contains(number))
+        }),
+        jitter: reader.value("RETRY_JITTER", raw.jitter.as_ref(), 0.2, "a share from 0 to 0.9", |text| {
+            text.parse().ok().filter(|number| (0.0..=0.9).contains(number))
+        }),
+        max_delay,
+    }
+}
+
+/// Whether a connection to this host stays on this host.
+fn is_this_host(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn hello_name(text: &str) -> Option<String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    let literal = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let legal = match literal {
+        Some(address) => address.trim_start_matches("IPv6:").parse::<IpAddr>().is_ok(),
+        None => !text.is_empty() && text.len() <= 255 && text.chars().all(legal) && !text.starts_with(['-', '.']),
+    };
+    legal.then(|| text.to_owned())
+}
+
+/// The kernel's host name where it can be read and stand in EHLO, else `localhost`.
+fn default_hello_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    hello_name(name.trim()).unwrap_or_else(|| "localhost".to_owned())
+}

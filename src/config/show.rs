@@ -1,0 +1,94 @@
+//! The effective configuration as names and values, secrets masked.
+
+use super::{Config, Encryption, LogFormat, OffsetReset, values};
+
+impl Config {
+    /// Every setting under the name of its variable, in the order of the documentation.
+    pub fn effective(&self) -> Vec<(&'static str, String)> {
+        let (duration, size) = (values::duration_text, values::size_text);
+        let (kafka, smtp, mail, retry) = (&self.kafka, &self.smtp, &self.mail, &self.retry);
+        let text = |value: Option<String>| value.unwrap_or_default();
+        vec![
+            ("KAFKA_BROKERS", kafka.brokers.join(",")),
+            ("KAFKA_TOPIC_HIGH", kafka.topic_high.clone()),
+            ("KAFKA_TOPIC_NORMAL", kafka.topic_normal.clone()),
+            ("KAFKA_TOPIC_LOW", kafka.topic_low.clone()),
+            ("KAFKA_DLQ_TOPIC", kafka.topic_dead_letters.clone()),
+            ("KAFKA_GROUP_ID", kafka.group_id.clone()),
+            (
+                "KAFKA_AUTO_OFFSET_RESET",
+                match kafka.auto_offset_reset {
+                    OffsetReset::Earliest => "earliest",
+                    OffsetReset::Latest => "latest",
+                }
+                .to_owned(),
+            ),
+            ("KAFKA_FETCH_MAX_BYTES", size(kafka.fetch_max_bytes)),
+            ("KAFKA_FETCH_MAX_WAIT", duration(kafka.fetch_max_wait)),
+            ("KAFKA_BUFFER_RECORDS", kafka.buffer_records.to_string()),
+            ("KAFKA_BUFFER_BYTES", size(kafka.buffer_bytes)),
+            ("KAFKA_WINDOW_RECORDS", kafka.window_records.to_string()),
+            ("KAFKA_WINDOW_BYTES", size(kafka.window_bytes)),
+            ("COMMIT_INTERVAL", duration(kafka.commit_interval)),
+            ("PRIORITY_WEIGHTS", self.weights.map(|weight| weight.to_string()).join(":")),
+            ("SMTP_HOST", smtp.host.clone()),
+            ("SMTP_PORT", smtp.port.to_string()),
+            (
+                "SMTP_ENCRYPTION",
+                match smtp.encryption {
+                    Encryption::None => "none",
+                    Encryption::StartTls => "starttls",
+                    Encryption::Tls => "tls",
+                }
+                .to_owned(),
+            ),
+            ("SMTP_USER", text(smtp.credentials.as_ref().map(|credentials| credentials.user.clone()))),
+            ("SMTP_PASSWORD", text(smtp.credentials.as_ref().map(|credentials| format!("{:?}", credentials.password)))),
+            ("SMTP_ALLOW_INSECURE_AUTH", smtp.allow_insecure_auth.to_string()),
+            ("SMTP_CA_FILE", text(smtp.ca_file.as_ref().map(|file| file.display().to_string()))),
+            ("SMTP_HELLO_NAME", smtp.hello_name.clone()),
+            ("SMTP_SESSIONS", smtp.sessions.to_string()),
+            ("SMTP_SESSIONS_RESERVED", smtp.sessions_reserved.to_string()),
+            ("SMTP_MAX_MESSAGES_PER_SESSION", smtp.max_messages_per_session.to_string()),
+            ("SMTP_IDLE_TIMEOUT", duration(smtp.idle_timeout)),
+            ("SMTP_CONNECT_TIMEOUT", duration(smtp.timeouts.connect)),
+            ("SMTP_TLS_TIMEOUT", duration(smtp.timeouts.tls)),
+            ("SMTP_GREETING_TIMEOUT", duration(smtp.timeouts.greeting)),
+            ("SMTP_AUTH_TIMEOUT", duration(smtp.timeouts.auth)),
+            ("SMTP_COMMAND_TIMEOUT", duration(smtp.timeouts.command)),
+            ("SMTP_DATA_TIMEOUT", duration(smtp.timeouts.data)),
+            ("SMTP_BODY_TIMEOUT", duration(smtp.timeouts.body)),
+            ("SMTP_FINAL_DOT_TIMEOUT", duration(smtp.timeouts.final_dot)),
+            ("SMTP_QUIT_TIMEOUT", duration(smtp.timeouts.quit)),
+            (
+                "SMTP_THROTTLE_REPLIES",
+                smtp.throttle_replies
+                    .iter()
+                    .map(|pattern| values::reply_pattern_text(*pattern))
+                    .collect::<Vec<_>>()
+                    .join(","),
+            ),
+            ("MAIL_FROM", text(mail.from.as_ref().map(ToString::to_string))),
+            ("MAIL_ENVELOPE_FROM", text(mail.envelope_from.as_ref().map(ToString::to_string))),
+            ("MAIL_MAX_SIZE", size(mail.max_size)),
+            ("MAIL_SUBJECT_TEMPLATES", mail.subject_templates.to_string()),
+            ("TEMPLATES_DIR", text(mail.templates_dir.as_ref().map(|folder| folder.display().to_string()))),
+            ("RETRY_MAX_ATTEMPTS", retry.max_attempts.to_string()),
+            ("RETRY_MAX_ATTEMPTS_LIMIT", retry.max_attempts_limit.to_string()),
+            ("RETRY_INITIAL_DELAY", duration(retry.initial_delay)),
+            ("RETRY_MULTIPLIER", retry.multiplier.to_string()),
+            ("RETRY_JITTER", retry.jitter.to_string()),
+            ("RETRY_MAX_DELAY", duration(retry.max_delay)),
+            ("SHUTDOWN_TIMEOUT", duration(self.shutdown_timeout)),
+            (
+                "LOG_FORMAT",
+                match self.log_format {
+                    LogFormat::Text => "text",
+                    LogFormat::Json => "json",
+                }
+                .to_owned(),
+            ),
+            ("RUST_LOG", self.log_filter.clone()),
+        ]
+    }
+}

@@ -1,0 +1,155 @@
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use super::*;
+
+fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    from_variables(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+}
+
+fn with(more: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let mut variables = vec![("KAFKA_BROKERS", "kafka:9092"), ("SMTP_HOST", "relay.example.com")];
+    variables.extend_from_slice(more);
+    read(&variables)
+}
+
+fn wrong(result: Result<Config, ConfigError>) -> Vec<String> {
+    result.unwrap_err().0.into_iter().map(|problem| problem.variable).collect()
+}
+
+#[test]
+fn two_variables_are_enough() {
+    let config = with(&[]).unwrap();
+    assert_eq!(config.kafka.topic_high, "email-queue-high");
+    assert_eq!(config.kafka.topic_normal, "email-queue");
+    assert_eq!(config.kafka.topic_low, "email-queue-low");
+    assert_eq!(config.kafka.topic_dead_letters, "email-dlq");
+    assert_eq!(config.kafka.group_id, "messaging-service-group");
+    assert_eq!(config.kafka.auto_offset_reset, OffsetReset::Earliest);
+    assert_eq!(config.weights, [6, 3, 1]);
+    assert_eq!((config.smtp.sessions, config.smtp.sessions_reserved), (16, 2));
+    assert_eq!(config.smtp.encryption, Encryption::StartTls);
+    assert_eq!(config.retry.max_attempts, 3);
+    assert_eq!(config.retry.initial_delay, Duration::from_secs(60));
+    assert_eq!(config.shutdown_timeout, Duration::from_secs(25));
+}
+
+#[test]
+fn every_wrong_variable_is_named_at_once() {
+    let error = read(&[
+        ("SMTP_PORT", "smtp"),
+        ("PRIORITY_WEIGHTS", "6:3"),
+        ("RETRY_INITIAL_DELAY", "soon"),
+        ("SMTP_SESSIONS", "0"),
+        ("LOG_FORMAT", "xml"),
+        ("RUST_LOG", "a=b=c"),
+    ])
+    .unwrap_err();
+    let text = error.to_string();
+    for variable in [
+        "KAFKA_BROKERS is not set",
+        "SMTP_HOST is not set",
+        "SMTP_PORT=\"smtp\"",
+        "PRIORITY_WEIGHTS=\"6:3\"",
+        "RETRY_INITIAL_DELAY=\"soon\"",
+        "SMTP_SESSIONS=\"0\"",
+        "LOG_FORMAT=\"xml\"",
+        "RUST_LOG=\"a=b=c\"",
+    ] {
+        assert!(text.contains(variable), "{variable} not in:\n{text}");
+    }
+    assert_eq!(error.0.len(), 8);
+}
+
+#[test]
+fn the_base_names_the_lanes() {
+    let config = with(&[("KAFKA_TOPIC", "mail"), ("KAFKA_TOPIC_LOW", "bulk")]).unwrap();
+    assert_eq!(config.kafka.topic_high, "mail-high");
+    assert_eq!(config.kafka.topic_normal, "mail");
+    assert_eq!(config.kafka.topic_low, "bulk");
+    assert_eq!(wrong(with(&[("KAFKA_DLQ_TOPIC", "email-queue")])), ["KAFKA_DLQ_TOPIC"]);
+}
+
+#[test]
+fn encryption_follows_the_port() {
+    for (port, encryption) in [
+        ("465", Encryption::Tls),
+        ("25", Encryption::None),
+        ("1025", Encryption::None),
+        ("2525", Encryption::None),
+        ("587", Encryption::StartTls),
+        ("2587", Encryption::StartTls),
+    ] {
+        assert_eq!(with(&[("SMTP_PORT", port)]).unwrap().smtp.encryption, encryption, "{port}");
+    }
+    assert_eq!(
+        with(&[("SMTP_PORT", "25"), ("SMTP_ENCRYPTION", "STARTTLS")]).unwrap().smtp.encryption,
+        Encryption::StartTls
+    );
+}
+
+#[test]
+fn a_password_does_not_cross_the_network_in_the_clear() {
+    let login = [("SMTP_PORT", "25"), ("SMTP_USER", "me"), ("SMTP_PASSWORD", "hunter2")];
+    let error = with(&login).unwrap_err();
+    assert_eq!(error.0[0].variable, "SMTP_ENCRYPTION");
+    assert!(!error.to_string().contains("hunter2"));
+    let mut local = login.to_vec();
+    local.push(("SMTP_HOST", "127.0.0.1"));
+    assert!(with(&local).unwrap().smtp.credentials.is_some());
+    let mut allowed = login.to_vec();
+    allowed.push(("SMTP_ALLOW_INSECURE_AUTH", "true"));
+    assert!(with(&allowed).unwrap().smtp.credentials.is_some());
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let config = with(&[("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "hunter2")]).unwrap();
+    assert_eq!(config.smtp.credentials.as_ref().unwrap().password.reveal(), "hunter2");
+    assert!(!format!("{config:?} {:?}", config.effective()).contains("hunter2"));
+    assert!(config.effective().contains(&("SMTP_PASSWORD", "***".to_owned())));
+    let error = with(&[("SMTP_PASSWORD", "hun\0ter2")]).unwrap_err();
+    assert!(!error.to_string().contains("ter2"));
+}
+
+#[test]
+fn a_password_file_is_read_without_its_line_end() {
+    let file = std::env::temp_dir().join(format!("postlane-password-{}", std::process::id()));
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let path = file.to_str().unwrap();
+    let config = with(&[("SMTP_USER", "me"), ("SMTP_PASSWORD_FILE", path)]).unwrap();
+    assert_eq!(config.smtp.credentials.unwrap().password.reveal(), "hunter2");
+    let both = with(&[("SMTP_USER", "me"), ("SMTP_PASSWORD_FILE", path), ("SMTP_PASSWORD", "x")]);
+    assert!(wrong(both).contains(&"SMTP_PASSWORD_FILE".to_owned()));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(wrong(with(&[("SMTP_USER", "me"), ("SMTP_PASSWORD_FILE", path)]))[0], "SMTP_PASSWORD_FILE");
+}
+
+#[test]
+fn older_names_still_count() {
+    assert_eq!(with(&[("EMAIL_WORKER_COUNT", "5")]).unwrap().smtp.sessions, 5);
+    assert_eq!(with(&[("EMAIL_WORKER_COUNT", "5")]).unwrap().smtp.sessions_reserved, 0);
+    assert_eq!(wrong(with(&[("EMAIL_WORKER_COUNT", "5"), ("SMTP_SESSIONS", "6")])), ["EMAIL_WORKER_COUNT"]);
+    assert_eq!(wrong(with(&[("EMAIL_WORKER_COUNT", "none")])), ["EMAIL_WORKER_COUNT"]);
+}
+
+#[test]
+fn reserved_sessions_leave_one_for_the_others() {
+    assert_eq!(with(&[("SMTP_SESSIONS", "8")]).unwrap().smtp.sessions_reserved, 1);
+    assert_eq!(with(&[("SMTP_SESSIONS", "7")]).unwrap().smtp.sessions_reserved, 0);
+    assert_eq!(wrong(with(&[("SMTP_SESSIONS", "8"), ("SMTP_SESSIONS_RESERVED", "8")])), ["SMTP_SESSIONS_RESERVED"]);
+}
+
+#[test]
+fn the_effective_configuration_reads_back() {
+    let config = with(&[("MAIL_FROM", "Shop <shop@example.com>"), ("RETRY_INITIAL_DELAY", "250ms")]).unwrap();
+    let variables = config.effective().into_iter().map(|(name, value)| (name.to_owned(), value));
+    assert_eq!(from_variables(variables).unwrap().effective(), config.effective());
+}
+
+#[test]
+fn every_setting_stands_in_the_example_file() {
+    let example = include_str!("../../.env.example");
+    for (name, _) in with(&[]).unwrap().effective() {
+        assert!(example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name}="))), "{name}");
+    }
+}
