@@ -69,6 +69,11 @@ impl<T> Lanes<T> {
         Some((lane, item))
     }
 
+    /// Another mail of a lane in the place of one that was not sent after all: it costs the lane nothing.
+    pub fn replace(&mut self, lane: Priority) -> Option<T> {
+        self.queues[lane.index()].pop_front()
+    }
+
     /// Whether [`Lanes::pop`] would give a mail.
     pub fn is_ready(&self) -> bool {
         let others = self.others_in_flight < self.others_limit;
@@ -189,6 +194,13 @@ impl<T> Scheduler<T> {
 pub struct Slot<T> {
     scheduler: Arc<Scheduler<T>>,
     lane: Priority,
+}
+
+impl<T> Slot<T> {
+    /// Another mail of the same lane, in the place of one that was not sent after all.
+    pub fn replace(&self) -> Option<T> {
+        self.scheduler.lock().replace(self.lane)
+    }
 }
 
 impl<T> Drop for Slot<T> {

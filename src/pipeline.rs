@@ -1,0 +1,350 @@
+//! The pipeline: a record comes in, and exactly one end comes out of it.
+//!
+//! Owns what happens between fetching and settling, and is the one place where outcomes are matched. Fetching, sending
+//! and the policy live in their own modules.
+
+mod job;
+mod partition;
+mod worker;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::Utc;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+pub use self::{
+    job::Job,
+    partition::{Partition, Place, Room, Source, Ticket},
+    worker::Worker,
+};
+use crate::{
+    compose::Mail,
+    config,
+    event::Priority,
+    kafka::{
+        Record,
+        dead_letter::{DeadLetters, Failure, Reason, Stage},
+    },
+    mask,
+    retry::{Attempts, Decision, Ending, Now},
+    schedule::Scheduler,
+    shutdown::Shutdown,
+    smtp::{Class, Reply, relay::{Pass, Relay}},
+    template::Templates,
+};
+
+/// Longest time for which a mail that was refused at MAIL waits for others to show whose fault that was.
+const SUSPECT_FOR: Duration = Duration::from_secs(10);
+
+/// What joins the stages.
+pub struct Pipeline {
+    /// Settings of the mails.
+    pub mail: config::Mail,
+    /// Settings of the attempts.
+    pub retry: config::Retry,
+    /// What is rendered.
+    pub templates: Templates,
+    /// Mails that may be sent now.
+    pub lanes: Arc<Scheduler<Job>>,
+    /// What is known of the relay.
+    pub relay: Arc<Relay>,
+    /// Where mails end that cannot be sent.
+    pub dead_letters: DeadLetters,
+    /// How far a shutdown has come.
+    pub shutdown: Shutdown,
+    /// Waiting retries and dead letters that are being written.
+    pub tasks: TaskTracker,
+    /// Mails that were refused at MAIL since a mail was accepted last.
+    pub suspects: Mutex<Vec<Job>>,
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pipeline")
+    }
+}
+
+/// What a worker has seen of one attempt.
+pub struct Attempted {
+    /// The class of each recipient that got one.
+    pub classes: Vec<(usize, Class)>,
+    /// No session could be had for the rest of them.
+    pub interrupted: bool,
+}
+
+impl Pipeline {
+    /// Where the loop of a partition delivers.
+    pub fn source(self: &Arc<Self>, partition: Arc<Partition>, lane: Priority, buffer: Room) -> Source {
+        Source { pipeline: Arc::clone(self), partition, lane, buffer }
+    }
+
+    /// Takes a record in: it is put into its lane, or it is a dead letter at once.
+    fn accept(self: &Arc<Self>, record: Record, topic_lane: Priority, ticket: Ticket, buffer: Place) {
+        let record = Arc::new(record);
+        let message = match job::decode(&record) {
+            Ok(message) => message,
+            Err(failure) => {
+                log_undecodable(&record, &failure);
+                return self.dead_letter(record, ticket, failure);
+            }
+        };
+        // an old producer knows the normal topic alone, and says there how urgent it is
+        let lane = if topic_lane == Priority::Normal { message.priority } else { topic_lane };
+        let job = Job {
+            record,
+            ticket,
+            lane,
+            id: message.id,
+            template: message.template,
+            message_id: None,
+            recipients: String::new(),
+            attempts: None,
+            buffer: Some(buffer),
+        };
+        self.lanes.push(lane, job);
+    }
+
+    /// Makes the mail of a job whose turn has come. A job that ends before its attempt is taken care of.
+    fn prepare(self: &Arc<Self>, mut job: Job) -> Option<(Job, Mail)> {
+        job.buffer = None;
+        let made = job::decode(&job.record)
+            .and_then(|message| Ok((job::compose(&message, &self.templates, &self.mail)?, message)));
+        let (mail, message) = match made {
+            Ok(made) => made,
+            Err(failure) => {
+                let failure = Failure { attempts: job.attempts_used(), ..failure };
+                log_dead_letter(&job, &failure);
+                self.dead_letter(job.record, job.ticket, failure);
+                return None;
+            }
+        };
+        job.message_id = Some(mail.message_id.clone());
+        if job.recipients.is_empty() {
+            job.recipients = mask::list(mail.recipients.iter().map(|recipient| &recipient.address));
+        }
+        let indices = mail.recipients.iter().map(|recipient| recipient.index);
+        let attempts = job.attempts.get_or_insert_with(|| Attempts::new(&message, indices, &self.retry));
+        match attempts.begin(self.now()) {
+            None => Some((job, mail)),
+            Some(decision) => {
+                self.follow(job, decision);
+                None
+            }
+        }
+    }
+
+    /// Takes in what a worker has seen, and does what follows from it.
+    fn conclude(self: &Arc<Self>, mut job: Job, attempted: Attempted, pass: Option<Pass>) {
+        self.tell_relay(&attempted, pass);
+        let attempts = job.attempts.as_mut().expect("prepared before it was attempted");
+        let decision = if attempted.interrupted {
+            attempts.interrupt(attempted.classes, self.now())
+        } else {
+            attempts.conclude(attempted.classes, self.now())
+        };
+        self.follow(job, decision);
+    }
+
+    /// What the attempt says of the relay as a whole.
+    fn tell_relay(self: &Arc<Self>, attempted: &Attempted, pass: Option<Pass>) {
+        let classes = || attempted.classes.iter().map(|(_, class)| class);
+        if classes().any(|class| matches!(class, Class::Sent(_))) {
+            self.relay.accepted();
+            self.release_suspects();
+        }
+        if classes().any(|class| matches!(class, Class::Throttled(_))) {
+            self.relay.throttled();
+        }
+        let Some(pass) = pass else { return };
+        let locked_out = classes().find_map(|class| match class {
+            Class::RelayDown(reply) => Some(reply),
+            _ => None,
+        });
+        if let Some(reply) = locked_out {
+            self.relay.down(pass, &mask::text(&reply.to_string()));
+        } else if classes().any(|class| matches!(class, Class::Refused { at_mail: true, .. })) {
+            if self.relay.refused_at_mail() {
+                self.relay.down(pass, "it has refused 20 mails in a row at MAIL: check MAIL_FROM and the relay's rules");
+                self.requeue_suspects();
+            } else {
+                self.relay.answered(pass);
+            }
+        } else if classes().all(|class| matches!(class, Class::Stale { .. } | Class::BrokenOff { .. } | Class::OutcomeUnknown { .. })) {
+            // nothing that a working relay must have said: a probe has not succeeded
+            if pass.is_probe() {
+                self.relay.down(pass, "it takes sessions but breaks them off");
+            }
+        } else {
+            self.relay.answered(pass);
+        }
+    }
+
+    /// Does what was decided: the one place where a mail's outcome turns into what happens to its record.
+    fn follow(self: &Arc<Self>, mut job: Job, decision: Decision) {
+        match decision {
+            Decision::Sent => {
+                let reply = job.attempts.as_ref().and_then(Attempts::accepted).map(Reply::to_string).unwrap_or_default();
+                info!(
+                    outcome = "sent",
+                    id = job.id,
+                    message_id = job.message_id.as_deref().unwrap_or_default(),
+                    template = job.template,
+                    lane = %job.lane,
+                    to = job.recipients,
+                    attempts = job.attempts_used(),
+                    reply = mask::text(&reply),
+                );
+                job.ticket.settle();
+            }
+            Decision::DeadLetter(ending) => {
+                let failure = failure_of(&job, ending);
+                log_dead_letter(&job, &failure);
+                self.dead_letter(job.record, job.ticket, failure);
+            }
+            Decision::Wait(delay) => {
+                info!(
+                    outcome = "deferred",
+                    id = job.id,
+                    message_id = job.message_id.as_deref().unwrap_or_default(),
+                    template = job.template,
+                    lane = %job.lane,
+                    to = job.recipients,
+                    attempts = job.attempts_used(),
+                    retry_in = ?delay,
+                    reply = refusal_of(&job),
+                );
+                let pipeline = Arc::clone(self);
+                self.tasks.spawn(async move {
+                    let waited = pipeline.shutdown.drain.run_until_cancelled(tokio::time::sleep(delay)).await;
+                    if waited.is_some() {
+                        pipeline.lanes.push(job.lane, job);
+                    }
+                });
+            }
+            Decision::Suspect => {
+                // while the relay is known to refuse everyone, it is not this mail's fault
+                if self.relay.is_misconfigured() {
+                    self.lanes.push(job.lane, job);
+                } else {
+                    self.suspect(job);
+                }
+            }
+            Decision::RelayDown => self.lanes.push(job.lane, job),
+            Decision::AtOnce => self.lanes.push_front(job.lane, job),
+        }
+    }
+
+    /// Keeps a mail that was refused at MAIL until others show whose fault that was, or for [`SUSPECT_FOR`].
+    fn suspect(self: &Arc<Self>, job: Job) {
+        let ours = {
+            let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+            suspects.push(job);
+            suspects.len() == 1
+        };
+        if ours {
+            let pipeline = Arc::clone(self);
+            let patience = SUSPECT_FOR.min(self.retry.initial_delay);
+            self.tasks.spawn(async move {
+                if pipeline.shutdown.drain.run_until_cancelled(tokio::time::sleep(patience)).await.is_some() {
+                    pipeline.release_suspects();
+                }
+            });
+        }
+    }
+
+    /// The relay takes mails: those that were refused at MAIL are refused for good.
+    fn release_suspects(self: &Arc<Self>) {
+        for mut job in self.take_suspects() {
+            let decision = job.attempts.as_mut().expect("prepared before it was refused").refused();
+            self.follow(job, decision);
+        }
+    }
+
+    /// The relay refuses everyone: the mails go back to their lanes.
+    fn requeue_suspects(&self) {
+        for job in self.take_suspects() {
+            self.lanes.push(job.lane, job);
+        }
+    }
+
+    fn take_suspects(&self) -> Vec<Job> {
+        std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes a dead letter and settles its record then, and not before.
+    fn dead_letter(self: &Arc<Self>, record: Arc<Record>, ticket: Ticket, failure: Failure) {
+        let pipeline = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let written = pipeline.shutdown.cut_all.run_until_cancelled(pipeline.dead_letters.write(&record, &failure));
+            if let Some(Ok(())) = written.await {
+                ticket.settle();
+            }
+        });
+    }
+
+    fn now(&self) -> Now {
+        Now { instant: Instant::now(), time: Utc::now(), accepted: self.relay.count() }
+    }
+}
+
+fn refusal_of(job: &Job) -> String {
+    let refusal = job.attempts.as_ref().and_then(Attempts::refusal);
+    refusal.map_or_else(|| "none: the session was lost".to_owned(), |reply| mask::text(&reply.to_string()))
+}
+
+fn failure_of(job: &Job, ending: Ending) -> Failure {
+    let reply = ending.reply;
+    let said = reply.as_ref().map(|reply| format!(": the relay answered {reply}")).unwrap_or_default();
+    let message = match ending.reason {
+        Reason::Rejected => format!("refused for good{said}"),
+        Reason::TooLarge => "larger than the relay takes".to_owned(),
+        Reason::OutcomeUnknown => {
+            "the attempts are used up, and at least one ended without an answer: the relay may have the mail".to_owned()
+        }
+        Reason::Expired => format!("message.expires_at has passed, or passes before the next attempt{said}"),
+        _ => format!("the attempts are used up{said}"),
+    };
+    Failure {
+        stage: if ending.reason == Reason::Expired { Stage::Expired } else { Stage::Send },
+        reason: ending.reason,
+        message,
+        recipients: ending.recipients,
+        attempts: job.attempts_used(),
+        smtp_code: reply.as_ref().map(|reply| reply.code),
+        smtp_enhanced: reply.and_then(|reply| reply.enhanced),
+        message_id: Some(job.id.clone()),
+    }
+}
+
+fn log_undecodable(record: &Record, failure: &Failure) {
+    info!(
+        outcome = "dead letter",
+        topic = %record.topic,
+        partition = record.partition,
+        offset = record.offset,
+        stage = failure.stage.as_str(),
+        reason = failure.reason.as_str(),
+        detail = mask::text(&failure.message),
+    );
+}
+
+fn log_dead_letter(job: &Job, failure: &Failure) {
+    info!(
+        outcome = "dead letter",
+        id = job.id,
+        message_id = job.message_id.as_deref().unwrap_or_default(),
+        template = job.template,
+        lane = %job.lane,
+        to = job.recipients,
+        attempts = failure.attempts,
+        stage = failure.stage.as_str(),
+        reason = failure.reason.as_str(),
+        detail = mask::text(&failure.message),
+    );
+}

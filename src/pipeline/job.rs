@@ -1,0 +1,104 @@
+//! One mail on its way through the pipeline.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use super::partition::{Place, Ticket};
+use crate::{
+    compose::{self, ComposeError, Mail},
+    config,
+    event::{self, DecodeError, Message, Priority},
+    kafka::{
+        Record,
+        dead_letter::{Failure, Reason, Stage},
+    },
+    retry::Attempts,
+    template::Templates,
+};
+
+/// One mail on its way: its record, its ticket, and what it has behind it.
+#[derive(Debug)]
+pub struct Job {
+    /// The record, for decoding it anew at each attempt and for its dead letter.
+    pub record: Arc<Record>,
+    /// Settles the record.
+    pub ticket: Ticket,
+    /// Lane in which it is scheduled.
+    pub lane: Priority,
+    /// Identity of the mail.
+    pub id: String,
+    /// Name of its template.
+    pub template: String,
+    /// The `Message-ID`, once the mail was composed.
+    pub message_id: Option<String>,
+    /// The recipients masked, once the mail was composed.
+    pub recipients: String,
+    /// What was tried so far, once the mail was composed.
+    pub attempts: Option<Attempts>,
+    /// Its place in the topic's buffer, until its first attempt.
+    pub buffer: Option<Place>,
+}
+
+impl Job {
+    /// Attempts used up so far.
+    pub fn attempts_used(&self) -> u32 {
+        self.attempts.as_ref().map_or(0, Attempts::used)
+    }
+}
+
+/// Decodes a record; a panic is its failure.
+pub fn decode(record: &Record) -> Result<Message, Failure> {
+    guard(Stage::Decode, Reason::Malformed, || event::decode(record).map_err(|error| decode_failure(&error)))
+}
+
+/// Renders and composes; a panic is the mail's failure.
+pub fn compose(message: &Message, templates: &Templates, settings: &config::Mail) -> Result<Mail, Failure> {
+    let failed = |failure: Failure| Failure { message_id: Some(message.id.clone()), ..failure };
+    let rendered = guard(Stage::Template, Reason::RenderFailed, || {
+        templates.render_message(message, settings.subject_templates).map_err(|error| {
+            let reason = if templates.contains(&message.template) { Reason::RenderFailed } else { Reason::UnknownTemplate };
+            failure(Stage::Template, reason, error.to_string())
+        })
+    })
+    .map_err(failed)?;
+    guard(Stage::Compose, Reason::Malformed, || {
+        compose::compose(message, rendered, settings)
+            .map_err(|error| failure(Stage::Compose, compose_reason(&error), error.to_string()))
+    })
+    .map_err(failed)
+}
+
+fn guard<T>(stage: Stage, reason: Reason, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    // what the closure borrows is only read, so a panic leaves nothing half done behind
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(failure(stage, reason, "postlane failed on this record: a defect, please report it".to_owned())))
+}
+
+fn failure(stage: Stage, reason: Reason, message: String) -> Failure {
+    Failure {
+        stage,
+        reason,
+        message,
+        recipients: None,
+        attempts: 0,
+        smtp_code: None,
+        smtp_enhanced: None,
+        message_id: None,
+    }
+}
+
+fn decode_failure(error: &DecodeError) -> Failure {
+    let reason = match error.problem {
+        event::Problem::Malformed => Reason::Malformed,
+        event::Problem::BadAddress => Reason::BadAddress,
+        event::Problem::Unsupported => Reason::Unsupported,
+        event::Problem::TooLarge => Reason::TooLarge,
+    };
+    failure(Stage::Decode, reason, error.to_string())
+}
+
+fn compose_reason(error: &ComposeError) -> Reason {
+    error.reason()
+}

@@ -1,0 +1,256 @@
+//! A worker: owns one SMTP session at a time and sends the mails whose turn has come.
+//!
+//! Owns when a session is opened, used again and closed. What an attempt means for its mail is [`Pipeline`]'s.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+
+use super::{Attempted, Job, Pipeline};
+use crate::{
+    compose::Mail,
+    config,
+    mask,
+    schedule::Slot,
+    smtp::{
+        Attempt, Class, Connector, OpenError, Outgoing, Progress, Session, Stage, Verdict, classify,
+        relay::{Pass, SessionPlace},
+    },
+};
+
+/// An open session and its place among those of the relay.
+struct Held {
+    session: Session,
+    _place: SessionPlace,
+    used: Instant,
+}
+
+/// Sends mails, one at a time.
+pub struct Worker {
+    pipeline: Arc<Pipeline>,
+    connector: Connector,
+    settings: config::Smtp,
+    held: Option<Held>,
+}
+
+/// Why a session is not there.
+enum NoSession {
+    /// The process is to stop.
+    Stop,
+    /// The relay takes no further one; another worker may have one.
+    Full,
+    /// It could not be opened, and the relay's state has it.
+    Failed,
+}
+
+impl Worker {
+    /// A worker without a session.
+    pub fn new(pipeline: Arc<Pipeline>, connector: Connector, settings: config::Smtp) -> Self {
+        Self { pipeline, connector, settings, held: None }
+    }
+
+    /// Sends until the shutdown drains; a mail that is being sent then is finished or cut.
+    pub async fn run(mut self) {
+        let drain = self.pipeline.shutdown.drain.clone();
+        while !drain.is_cancelled() {
+            if self.wait_for_work().await {
+                self.serve().await;
+            }
+        }
+        self.close().await;
+    }
+
+    /// True if there is work; false if the worker was woken for another reason.
+    async fn wait_for_work(&mut self) -> bool {
+        let idle_until = self.held.as_ref().map(|held| held.used + self.settings.idle_timeout);
+        let pipeline = Arc::clone(&self.pipeline);
+        tokio::select! {
+            biased;
+            () = pipeline.shutdown.drain.cancelled() => false,
+            () = pipeline.lanes.ready() => true,
+            () = sleep_until(idle_until.unwrap_or_else(Instant::now)), if idle_until.is_some() => {
+                self.close().await;
+                false
+            }
+        }
+    }
+
+    /// Sends one mail, once the relay lets it through and a session is there.
+    async fn serve(&mut self) {
+        let drain = self.pipeline.shutdown.drain.clone();
+        let Some(pass) = drain.run_until_cancelled(self.pipeline.relay.admit()).await else { return };
+        if pass.is_probe() {
+            self.held = None;
+        }
+        self.retire().await;
+        let pass = match self.hold_session(pass).await {
+            Ok(pass) => pass,
+            Err(NoSession::Full) => {
+                // the mail that woke us may be for a worker with a session
+                self.pipeline.lanes.wake();
+                let free = self.pipeline.relay.session_free();
+                let _ = drain.run_until_cancelled(free).await;
+                return;
+            }
+            Err(NoSession::Stop | NoSession::Failed) => return,
+        };
+        if drain.run_until_cancelled(self.pipeline.relay.pace()).await.is_none() {
+            return;
+        }
+        self.pipeline.lanes.set_others_limit(self.pipeline.relay.others_limit());
+        match self.next_mail() {
+            Some((slot, job, mail)) => self.attempt(slot, job, &mail, pass).await,
+            // another worker was faster; that a session could be had says that the relay is up
+            None => self.pipeline.relay.answered(pass),
+        }
+    }
+
+    /// The next mail that is to be sent: those that end before their attempt cost their lane nothing.
+    fn next_mail(&self) -> Option<(Slot<Job>, Job, Mail)> {
+        let (slot, mut job) = self.pipeline.lanes.take()?;
+        loop {
+            match self.pipeline.prepare(job) {
+                Some((job, mail)) => return Some((slot, job, mail)),
+                None => job = slot.replace()?,
+            }
+        }
+    }
+
+    async fn attempt(&mut self, slot: Slot<Job>, job: Job, mail: &Mail, pass: Pass) {
+        let progress = Progress::default();
+        let shutdown = self.pipeline.shutdown.clone();
+        let cut = async {
+            shutdown.cut.cancelled().await;
+            if progress.stage() == Stage::AwaitingReply {
+                shutdown.cut_all.cancelled().await;
+            }
+        };
+        let open: Vec<usize> = job.attempts.as_ref().map(|attempts| attempts.open().collect()).unwrap_or_default();
+        let attempted = tokio::select! {
+            attempted = self.transactions(mail, open, &progress, pass) => Some(attempted),
+            () = cut => None,
+        };
+        drop(slot);
+        match attempted {
+            Some((attempted, pass)) => self.pipeline.conclude(job, attempted, pass),
+            None => self.held = None,
+        }
+    }
+
+    /// One attempt: a transaction, more of them where the relay takes fewer recipients at a time, and a second session
+    /// where the first one was stale.
+    async fn transactions(
+        &mut self,
+        mail: &Mail,
+        mut open: Vec<usize>,
+        progress: &Progress,
+        mut pass: Pass,
+    ) -> (Attempted, Option<Pass>) {
+        let (mut classes, mut renewed) = (Vec::new(), false);
+        loop {
+            let verdict = self.transaction(mail, &open, progress).await;
+            if matches!(verdict, Verdict::All(Class::Stale { .. })) && !renewed {
+                renewed = true;
+                self.held = None;
+                pass = match self.hold_session(pass).await {
+                    Ok(pass) => pass,
+                    Err(_) => return (Attempted { classes, interrupted: true }, None),
+                };
+                continue;
+            }
+            let each = match verdict {
+                Verdict::All(class) => vec![class; open.len()],
+                Verdict::Each(each) => each,
+            };
+            let (split, done): (Vec<_>, Vec<_>) =
+                open.into_iter().zip(each).partition(|(_, class)| matches!(class, Class::Split(_)));
+            classes.extend(done);
+            open = split.into_iter().map(|(index, _)| index).collect();
+            if open.is_empty() {
+                return (Attempted { classes, interrupted: false }, Some(pass));
+            }
+        }
+    }
+
+    async fn transaction(&mut self, mail: &Mail, open: &[usize], progress: &Progress) -> Verdict {
+        let addresses: Vec<_> = mail
+            .recipients
+            .iter()
+            .filter(|recipient| open.contains(&recipient.index))
+            .map(|recipient| recipient.address.clone())
+            .collect();
+        let broken = |detail: String| Attempt::Lost { fresh: true, reply: None, detail };
+        let attempt = match (Outgoing::new(Some(&mail.envelope_from), &addresses, &mail.bytes), &mut self.held) {
+            (Ok(outgoing), Some(held)) => {
+                held.used = Instant::now();
+                let attempt = held.session.send(&outgoing, progress).await;
+                held.used = Instant::now();
+                attempt
+            }
+            (Err(error), _) => broken(error.to_string()),
+            (Ok(_), None) => broken("there is no session".to_owned()),
+        };
+        if let Attempt::Lost { detail, .. } = &attempt {
+            debug!(message_id = mail.message_id, detail = mask::text(detail), "session lost");
+        }
+        if self.held.as_ref().is_some_and(|held| !held.session.is_usable()) {
+            self.held = None;
+        }
+        classify(&attempt, &self.settings.throttle_replies)
+    }
+
+    /// Sees to it that there is a session.
+    async fn hold_session(&mut self, pass: Pass) -> Result<Pass, NoSession> {
+        if self.held.is_some() {
+            return Ok(pass);
+        }
+        let Some(place) = self.pipeline.relay.try_session() else { return Err(NoSession::Full) };
+        let drain = self.pipeline.shutdown.drain.clone();
+        match drain.run_until_cancelled(self.connector.open()).await {
+            None => Err(NoSession::Stop),
+            Some(Ok(session)) => {
+                self.held = Some(Held { session, _place: place, used: Instant::now() });
+                Ok(pass)
+            }
+            Some(Err(error)) => {
+                let full = error.reply().is_some_and(|reply| reply.code == 421);
+                self.pipeline.relay.session_failed(pass, full, &mask::text(&describe(&error)));
+                drop(place);
+                Err(NoSession::Failed)
+            }
+        }
+    }
+
+    /// Ends a session that has sent its share or has been idle for too long.
+    async fn retire(&mut self) {
+        let limit = self.settings.max_messages_per_session;
+        let idle = self.settings.idle_timeout;
+        let over = |held: &Held| {
+            !held.session.is_usable() || held.session.mails() >= limit || held.used.elapsed() >= idle
+        };
+        if self.held.as_ref().is_some_and(over) {
+            self.close().await;
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.session.quit().await;
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+fn describe(error: &OpenError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
