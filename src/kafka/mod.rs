@@ -7,5 +7,6 @@ pub mod coordinator;
 pub mod dead_letter;
 pub mod fetch;
 pub mod record;
+pub mod wire;
 
 pub use record::Record;
