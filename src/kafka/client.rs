@@ -80,11 +80,13 @@ pub struct Connector {
 impl Connector {
     /// Takes the addresses and limits from the settings.
     pub fn new(settings: &config::Kafka) -> Self {
-        Self {
-            brokers: settings.brokers.clone(),
-            security: Security::Plaintext,
-            max_frame: settings.fetch_max_bytes.saturating_mul(2).max(MIN_MAX_FRAME),
-        }
+        let max_frame = settings.fetch_max_bytes.saturating_mul(2).max(MIN_MAX_FRAME);
+        Self { max_frame, ..Self::plaintext(settings.brokers.clone()) }
+    }
+
+    /// Reaches the brokers at these addresses, `host:port`, over plain TCP, for programs without the service's settings.
+    pub fn plaintext(brokers: Vec<String>) -> Self {
+        Self { brokers, security: Security::Plaintext, max_frame: MIN_MAX_FRAME }
     }
 
     /// The bootstrap addresses, `host:port`.

@@ -7,6 +7,8 @@ pub mod coordinator;
 pub mod dead_letter;
 pub mod fetch;
 pub mod record;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 
 pub use record::Record;

@@ -4,6 +4,9 @@
 //! a connection on which a call failed, timed out or was dropped is out of step and refuses further calls, so that
 //! no answer is ever taken for that of another request.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, error, io, mem, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -25,7 +28,7 @@ const MAX_FRAME: usize = 64 * 1024 * 1024;
 /// Bytes set aside for an answer before any of it has come: a length alone reserves no memory.
 const FIRST_READ: usize = 64 * 1024;
 
-/// The version of ApiVersions that is tried first; brokers before 2.4 do not know it and are asked again with 0.
+/// The version of `ApiVersions` that is tried first; brokers before 2.4 do not know it and are asked again with 0.
 const API_VERSIONS: i16 = 3;
 
 /// Why a call on a connection failed.
@@ -154,10 +157,8 @@ impl Connection {
     ///
     /// As a call's, and [`Error::Connect`].
     pub async fn open(connector: &Connector, address: &str, timeout: Duration) -> Result<Self, Error> {
-        let stream = connector
-            .dial(address)
-            .await
-            .map_err(|source| Error::Connect { address: address.to_owned(), source })?;
+        let stream =
+            connector.dial(address).await.map_err(|source| Error::Connect { address: address.to_owned(), source })?;
         Self::over(stream, address, timeout).await
     }
 
@@ -241,9 +242,11 @@ impl Connection {
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let frame = self.encode(version, request)?;
         let after = self.timeout;
-        let mut answer = timeout(after, self.exchange(&frame))
-            .await
-            .map_err(|_| Error::Timeout { address: self.address.clone(), api: api::<R>(), after })??;
+        let mut answer = timeout(after, self.exchange(&frame)).await.map_err(|_| Error::Timeout {
+            address: self.address.clone(),
+            api: api::<R>(),
+            after,
+        })??;
         ResponseHeader::decode(&mut answer, R::Response::header_version(version))
             .map_err(|source| self.codec::<R>(version, source))?;
         Ok(answer)
@@ -281,9 +284,8 @@ impl Connection {
             return Err(Error::OutOfStep { address: self.address.clone() });
         }
         let length = self.write_and_read_length(frame).await.map_err(|source| self.io(source))?;
-        let size = match usize::try_from(length) {
-            Ok(size @ 4..=MAX_FRAME) => size,
-            _ => return Err(Error::Frame { address: self.address.clone(), length }),
+        let Ok(size @ 4..=MAX_FRAME) = usize::try_from(length) else {
+            return Err(Error::Frame { address: self.address.clone(), length });
         };
         let answer = self.read(size).await.map_err(|source| self.io(source))?;
         let found = (&answer[..4]).get_i32();

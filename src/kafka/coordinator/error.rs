@@ -145,11 +145,7 @@ impl Origin<'_> {
     }
 
     pub(super) fn incomplete(&self, missing: impl fmt::Display) -> Error {
-        Error::Incomplete {
-            group: self.group.clone(),
-            address: self.address.to_owned(),
-            missing: missing.to_string(),
-        }
+        Error::Incomplete { group: self.group.clone(), address: self.address.to_owned(), missing: missing.to_string() }
     }
 }
 

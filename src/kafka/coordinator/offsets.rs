@@ -12,10 +12,7 @@ use kafka_protocol::{
     protocol::{StrBytes, VersionRange},
 };
 
-use super::{
-    Call, Error, Origin,
-    error::concerns_group,
-};
+use super::{Call, Error, Origin, error::concerns_group};
 
 /// From this version on `OffsetFetch` can wait for open transactions (KIP-447).
 const STABLE: i16 = 7;
