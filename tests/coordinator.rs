@@ -1,7 +1,7 @@
 //! The group's coordinator on a real broker: what is committed is there, for us and for Kafka's own tools, and nothing is
 //! read that was not committed.
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{error::Error as _, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use devkit::kafka::{self, Cluster, GroupProtocol, unique};
 use postlane::kafka::{
@@ -65,7 +65,7 @@ async fn what_was_committed_is_read_back_by_us_and_by_kafkas_own_tool() {
 
     let mut lag = cluster.group_lag(&group).await.expect("the group is known");
     lag.sort_by_key(|line| (line.topic != *topic, line.partition));
-    let told: Vec<_> = lag.iter().map(|line| (line.topic.as_str(), line.partition, line.committed)).collect();
+    let told: Vec<_> = lag.iter().map(|line| (line.topic.as_str(), line.partition, line.current_offset)).collect();
     assert_eq!(told, [(&*topic, 0, Some(0)), (&*topic, 2, Some(i64::MAX)), (&*other, 0, Some(9))]);
 }
 
@@ -161,19 +161,39 @@ async fn refused_until_the_member_has_left(protocol: GroupProtocol) {
 async fn a_call_that_was_dropped_never_answers_the_next_one() {
     let cluster = kafka::shared().await.expect("a broker");
     let topic = topic(cluster, 2).await;
-    let mut coordinator = coordinator(cluster, &unique("group"));
-    let _ = coordinator.commit(&[commit(&topic, 0, 100, "a"), commit(&topic, 1, 200, "b")]).await.expect("an answer");
+    let group = unique("group");
+    let (first, second) = ([(topic.clone(), vec![0])], [(topic.clone(), vec![1])]);
+    let both = [commit(&topic, 0, 100, "a"), commit(&topic, 1, 200, "b")];
+    let _ = coordinator(cluster, &group).commit(&both).await.expect("an answer");
+    let expected = [committed(&topic, 1, Some(200), "b")];
 
-    let mut dropped = 0;
-    for cut in 0..60 {
-        // Cut at many points: while it dials, while it asks for versions, while it waits for the answer.
-        let limit = Duration::from_micros(cut * 150);
-        dropped += usize::from(timeout(limit, coordinator.committed(&[(topic.clone(), vec![0])])).await.is_err());
+    // At each point at which a first call waits: for a connection, for the versions, for the coordinator, for the offset.
+    for polls in 1.. {
+        let mut coordinator = coordinator(cluster, &group);
+        let finished = cut_after(polls, coordinator.committed(&first)).await.is_some();
+        assert_eq!(coordinator.committed(&second).await.expect("the offset"), expected, "cut after {polls} polls");
 
-        let told = coordinator.committed(&[(topic.clone(), vec![1])]).await.expect("the offset");
-        assert_eq!(told, [committed(&topic, 1, Some(200), "b")], "after a cut at {limit:?}");
+        // On a connection that stands, with the request sent and its answer not read.
+        assert!(cut_after(1, coordinator.committed(&first)).await.is_none(), "the answer cannot be there yet");
+        assert_eq!(coordinator.committed(&second).await.expect("the offset"), expected, "cut before the answer");
+        if finished {
+            assert!(polls > 5, "a first call waits more often than {polls} times");
+            break;
+        }
     }
-    assert!(dropped > 0, "no call was cut");
+}
+
+/// Drops a call when it would go on for the time after `polls`; `None` if that happened.
+async fn cut_after<T>(polls: usize, call: impl Future<Output = T>) -> Option<T> {
+    let (mut call, mut left) = (pin!(call), polls);
+    poll_fn(|context| match left {
+        0 => Poll::Ready(None),
+        _ => {
+            left -= 1;
+            call.as_mut().poll(context).map(Some)
+        }
+    })
+    .await
 }
 
 #[tokio::test]

@@ -41,7 +41,8 @@ async fn ten_thousand_records_take_seconds_and_keep_their_order() {
     let topic = kafka::unique("email-queue");
     cluster.create_topic(&topic, 3, &[]).await.unwrap();
     let padding = "x".repeat(500);
-    let records = |from: u32| (from..from + 9_999).map(|i| Record::new(format!("{i:05} {padding}"))).collect::<Vec<_>>();
+    let records =
+        |from: u32| (from..from + 9_999).map(|i| Record::new(format!("{i:05} {padding}"))).collect::<Vec<_>>();
 
     for (from, compression) in [(0, Compression::NoCompression), (10_000, Compression::Lz4)] {
         let produce = cluster.produce_spread(&topic, records(from), compression);

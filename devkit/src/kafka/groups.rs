@@ -193,12 +193,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it does not get so far within a minute; the error has what it wrote.
-    pub async fn foreign_consumer(
-        &self,
-        group: &str,
-        topic: &str,
-        protocol: GroupProtocol,
-    ) -> Result<ForeignConsumer> {
+    pub async fn foreign_consumer(&self, group: &str, topic: &str, protocol: GroupProtocol) -> Result<ForeignConsumer> {
         let client_id = super::unique("foreign");
         let folder = tempfile::Builder::new().prefix("postlane-consumer-").tempdir()?;
         let log = folder.path().join("consumer.log");
