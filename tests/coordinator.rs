@@ -186,12 +186,12 @@ async fn a_call_that_was_dropped_never_answers_the_next_one() {
 /// Drops a call when it would go on for the time after `polls`; `None` if that happened.
 async fn cut_after<T>(polls: usize, call: impl Future<Output = T>) -> Option<T> {
     let (mut call, mut left) = (pin!(call), polls);
-    poll_fn(|context| match left {
-        0 => Poll::Ready(None),
-        _ => {
-            left -= 1;
-            call.as_mut().poll(context).map(Some)
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
         }
+        left -= 1;
+        call.as_mut().poll(context).map(Some)
     })
     .await
 }

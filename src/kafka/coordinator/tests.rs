@@ -290,3 +290,13 @@ fn live_members_are_named_but_not_all_of_them() {
     assert!(text((1..=3).map(member).collect()).contains("c3 at 10.0.0.3)"));
     assert!(text(Vec::new()).contains("its members are not known"));
 }
+
+#[test]
+fn calls_can_move_between_threads() {
+    fn is_send<T: Send>(_: &T) {}
+    let mut coordinator = coordinator(&[]);
+    is_send(&coordinator);
+    is_send(&coordinator.commit(&[]));
+    is_send(&coordinator.committed(&[]));
+    is_send(&coordinator.describe());
+}
