@@ -31,9 +31,9 @@ impl Cluster {
     /// # Errors
     /// When the broker refuses, also where the topic exists.
     pub async fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
-        let configs = configs.iter().map(|(name, value)| {
-            CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
-        });
+        let configs = configs
+            .iter()
+            .map(|(name, value)| CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value))));
         let topic = CreatableTopic::default()
             .with_name(topic_name(name))
             .with_num_partitions(partitions)
@@ -67,7 +67,8 @@ impl Cluster {
     /// # Errors
     /// When the broker refuses.
     pub async fn delete_topic(&self, name: &str) -> Result<()> {
-        let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name(name)]).with_timeout_ms(TIMEOUT_MS);
+        let request =
+            DeleteTopicsRequest::default().with_topic_names(vec![topic_name(name)]).with_timeout_ms(TIMEOUT_MS);
         let mut connection = Connection::open(self.bootstrap()).await?;
         let answer = connection.request(&request, DELETE_TOPICS_VERSION).await?;
         check(answer.responses.first().context("an answer for the topic")?.error_code)

@@ -97,7 +97,8 @@ impl Builder {
     }
 
     fn properties_of(&self, id: i32, ports: &[Ports]) -> Vec<(String, String)> {
-        let own = (1..).zip(ports).find(|(other, _)| *other == id).map(|(_, own)| *own).expect("a broker has its ports");
+        let own =
+            (1..).zip(ports).find(|(other, _)| *other == id).map(|(_, own)| *own).expect("a broker has its ports");
         let controllers = if self.brokers < 3 { 1 } else { 3 };
         let voters: Vec<String> = (1..=controllers)
             .zip(ports)
