@@ -7,7 +7,6 @@ use chrono::DateTime;
 use devkit::kafka::{self, Cluster, Compression, End, GroupProtocol, Record};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const GROUP_COMMAND: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 
 #[tokio::test]
 async fn what_was_produced_is_read() {
@@ -94,14 +93,14 @@ async fn a_group_of_another_program_shows_its_members_and_its_lag() {
         cluster.create_topic(&topic, 2, &[]).await.unwrap();
         cluster.produce(&topic, 1, (0..5).map(|_| Record::new("x")).collect()).await.unwrap();
         assert!(cluster.group_members(&group).await.unwrap().is_empty());
-        assert!(cluster.tool(GROUP_COMMAND, &["--describe", "--group", &group]).await.is_err(), "there is no group");
+        assert!(cluster.group_lag(&group).await.is_err(), "there is no group");
 
         let consumer = cluster.foreign_consumer(&group, &topic, protocol).await.unwrap();
         let members = cluster.group_members(&group).await.unwrap();
         assert_eq!(members.iter().map(|m| &m.client_id).collect::<Vec<_>>(), [&consumer.client_id]);
         assert!(cluster.reset_offsets(&group, &topic, &["--to-offset", "2"]).await.is_err(), "it has a member");
         consumer.leave().await.unwrap();
-        cluster.until_members(&group, LIMIT, |members| members.is_empty()).await.unwrap();
+        cluster.until_members(&group, LIMIT, <[kafka::Member]>::is_empty).await.unwrap();
 
         cluster.reset_offsets(&group, &topic, &["--to-offset", "2"]).await.unwrap();
         let lag = cluster.group_lag(&group).await.unwrap();
@@ -137,4 +136,18 @@ async fn a_broker_that_was_killed_comes_back_with_its_data_at_its_address() {
     assert_eq!(cluster.read_all("kept").await.unwrap().len(), 2);
     drop(cluster);
     assert!(Cluster::attach(&address).await.is_err(), "it ends with its owner");
+}
+
+#[tokio::test]
+async fn three_brokers_survive_the_loss_of_a_leader() {
+    let cluster = Cluster::builder().brokers(3).start().await.unwrap();
+    cluster.create_topic("replicated", 1, &[("min.insync.replicas", "2")]).await.unwrap();
+    cluster.produce("replicated", 0, vec![Record::new("before")]).await.unwrap();
+
+    let leader = cluster.leader("replicated", 0).await.unwrap().unwrap();
+    cluster.node(leader).unwrap().kill().await.unwrap();
+    cluster.produce("replicated", 0, vec![Record::new("after")]).await.unwrap();
+    assert_ne!(cluster.leader("replicated", 0).await.unwrap(), Some(leader));
+    cluster.node(leader).unwrap().start().await.unwrap();
+    assert_eq!(cluster.read_until("replicated", 2, LIMIT).await.unwrap()[1].text(), "after");
 }

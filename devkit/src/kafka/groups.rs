@@ -100,14 +100,13 @@ impl Cluster {
     /// # Errors
     /// When the coordinator does not answer.
     pub async fn group_members(&self, group: &str) -> Result<Vec<Member>> {
-        let consumer = retried(|| self.consumer_members(group)).await;
-        match consumer.as_ref().err().and_then(|error| error.downcast_ref::<ResponseError>()) {
-            None => consumer,
+        let members = retried(|| self.consumer_members(group)).await;
+        match members.as_ref().err().and_then(|error| error.downcast_ref()) {
             // Not a group of the new protocol, or a broker that does not know it.
             Some(ResponseError::GroupIdNotFound | ResponseError::UnsupportedVersion) => {
                 retried(|| self.classic_members(group)).await
             }
-            Some(_) => consumer,
+            _ => members,
         }
     }
 
@@ -170,8 +169,7 @@ impl Cluster {
     /// # Errors
     /// When the tool cannot be run or fails, as it does for a group that does not exist.
     pub async fn group_lag(&self, group: &str) -> Result<Vec<PartitionLag>> {
-        let output = self.tool(GROUP_COMMAND, &["--describe", "--group", group]).await?;
-        parse_description(&output.stdout)
+        parse_description(&self.group_command(&["--describe", "--group", group]).await?.stdout)
     }
 
     /// Runs `kafka-consumer-groups --reset-offsets --execute` for a topic with more arguments, such as `--to-earliest` or
@@ -182,11 +180,19 @@ impl Cluster {
     pub async fn reset_offsets(&self, group: &str, topic: &str, to: &[&str]) -> Result<Output> {
         let mut arguments = vec!["--reset-offsets", "--execute", "--group", group, "--topic", topic];
         arguments.extend(to);
-        let output = self.tool(GROUP_COMMAND, &arguments).await?;
-        if output.stdout.contains("Error:") {
-            bail!("cannot reset the offsets of {group}: {}", output.stdout.trim());
+        self.group_command(&arguments).await
+    }
+
+    /// Runs `kafka-consumer-groups`. Its exit status is 0 even where it fails; here that is an error.
+    ///
+    /// # Errors
+    /// When the tool cannot be run, and when it says that something failed.
+    pub async fn group_command(&self, arguments: &[&str]) -> Result<Output> {
+        let output = self.tool(GROUP_COMMAND, arguments).await?;
+        match output.stdout.lines().find(|line| line.starts_with("Error: ")) {
+            Some(error) => bail!("kafka-consumer-groups {}: {error}", arguments.join(" ")),
+            None => Ok(output),
         }
-        Ok(output)
     }
 
     /// Starts Kafka's console consumer in a group and waits until it is a member and has its share of the partitions.
@@ -207,7 +213,8 @@ impl Cluster {
             ["--consumer-property", &protocol_property],
         ]
         .concat();
-        let java = Java::spawn(Runtime::get().await?, &TOOL_JVM, CONSOLE_CONSUMER, &arguments, &log, None)?;
+        let java =
+            Java::spawn(Runtime::get().await?, &TOOL_JVM, CONSOLE_CONSUMER, &arguments, &log, Some(folder.path()))?;
         let consumer = ForeignConsumer { java, client_id, _folder: folder };
         let joined = |members: &[Member]| members.iter().any(|m| m.client_id == consumer.client_id && m.assigned);
         self.until_members(group, JOIN_LIMIT, joined).await.with_context(|| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::runtime::Runtime;
+use super::runtime::{Runtime, path_text};
 use crate::process::{Process, Signal};
 
 /// A Java process that ends with the program that started it.
@@ -19,7 +19,8 @@ pub(crate) struct Java {
 }
 
 impl Java {
-    /// Starts `class`, its output appended to the file `log`; a container sees `folder` under the same path.
+    /// Starts `class`, its output appended to the file `log`; a container sees `folder` under the same path. When the program
+    /// is gone, the watcher removes `folder` too, because no destructor does.
     pub(crate) fn spawn(
         runtime: &Runtime,
         jvm: &[&str],
@@ -29,10 +30,15 @@ impl Java {
         folder: Option<&Path>,
     ) -> Result<Self> {
         let line = runtime.command_line(jvm, class, arguments, folder);
-        let when_orphaned = match &line.container {
+        let mut when_orphaned = match &line.container {
             None => "kill -9 $$".to_owned(),
             Some(name) => format!("docker kill {name}; kill -9 $$"),
         };
+        if let Some(folder) = folder {
+            // A second time for what a dying process has still written.
+            let quoted = format!("'{}'", path_text(folder)?.replace('\'', r"'\''"));
+            when_orphaned = format!("{when_orphaned}; rm -rf {quoted}; sleep 1; rm -rf {quoted}");
+        }
         let process = Process::spawn_with_watcher(&line.program, &line.arguments, log, &when_orphaned)?;
         Ok(Self { process, container: line.container })
     }

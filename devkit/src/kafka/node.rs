@@ -5,14 +5,14 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::java::Java;
-use super::runtime::Runtime;
+use super::runtime::{Runtime, path_text};
 use super::wire::Connection;
 use crate::process::Signal;
 
@@ -48,6 +48,7 @@ pub(crate) struct Ports {
 pub struct Node {
     id: i32,
     address: String,
+    /// Lies in the folder of the cluster, which goes with it.
     folder: PathBuf,
     java: Mutex<Option<Java>>,
 }
@@ -189,7 +190,7 @@ impl Node {
 
     async fn spawn(&self, class: &str, arguments: &[&str]) -> Result<Java> {
         let log = self.folder.join(LOG);
-        Java::spawn(Runtime::get().await?, &JVM, class, arguments, &log, Some(&self.folder))
+        Java::spawn(Runtime::get().await?, &JVM, class, arguments, &log, self.folder.parent())
     }
 
     /// The last lines that the broker wrote.
@@ -224,8 +225,4 @@ pub(crate) fn free_ports(count: usize) -> Result<Vec<Ports>> {
         bail!("no free ports between 15000 and 32000");
     }
     Ok(ports.chunks_exact(2).map(|pair| Ports { clients: pair[0], controller: pair[1] }).collect())
-}
-
-fn path_text(path: &Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }

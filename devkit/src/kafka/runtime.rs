@@ -224,6 +224,11 @@ async fn output(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&run.stdout).trim().to_owned())
 }
 
+/// A path as an argument of a Java class.
+pub(crate) fn path_text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::java_version;
