@@ -1,1 +1,7 @@
-//! devkit.
+//! What postlane's tests, demonstration and benchmarks run against.
+//!
+//! Owns the servers of the outside world: the real Apache Kafka ([`kafka`]). Knows nothing of postlane itself, so a test
+//! that uses it sees the service only as the world does. Not published.
+
+pub mod kafka;
+pub mod process;

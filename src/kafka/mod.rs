@@ -8,5 +8,8 @@ pub mod dead_letter;
 pub mod fetch;
 pub mod offsets;
 pub mod record;
+#[cfg(test)]
+mod testing;
+pub mod wire;
 
 pub use record::Record;

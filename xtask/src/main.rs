@@ -1,2 +1,29 @@
-//! xtask.
-fn main() {}
+//! The project's chores: `cargo xtask <command>`.
+//!
+//! Owns the list of commands; each is one module beside this one, a function that takes its arguments.
+
+mod kafka;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's chores.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a Kafka broker in the foreground, until Ctrl-C
+    Kafka(kafka::Arguments),
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Kafka(arguments) => kafka::run(arguments).await,
+    }
+}

@@ -1,0 +1,228 @@
+//! One broker of a cluster: its settings, its start and its end.
+//!
+//! Owns the folder with the properties, the log and the data, and the process. Does not know the other brokers but by their
+//! addresses.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::java::Java;
+use super::runtime::{Runtime, path_text};
+use super::wire::Connection;
+use crate::process::Signal;
+
+/// A cold start on a busy machine takes less.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// An orderly stop that takes longer is cut short: the last brokers of a cluster wait in vain for a quorum.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(50);
+
+const LOG: &str = "broker.log";
+const PROPERTIES: &str = "server.properties";
+/// Start fast and stay small.
+const JVM: [&str; 8] = [
+    "-Xms64m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=info",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+];
+
+/// The two ports of a broker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) clients: u16,
+    pub(crate) controller: u16,
+}
+
+/// A broker that this process started.
+#[derive(Debug)]
+pub struct Node {
+    id: i32,
+    address: String,
+    /// Lies in the folder of the cluster, which goes with it.
+    folder: PathBuf,
+    java: Mutex<Option<Java>>,
+}
+
+impl Node {
+    /// Writes the settings and formats the storage.
+    pub(crate) async fn prepare(
+        id: i32,
+        ports: Ports,
+        folder: PathBuf,
+        cluster_id: &str,
+        properties: &[(String, String)],
+    ) -> Result<Self> {
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let file = folder.join(PROPERTIES);
+        let mut text = String::new();
+        for (name, value) in properties {
+            // Backslashes escape in a properties file.
+            let _ = writeln!(text, "{name}={}", value.replace('\\', "\\\\"));
+        }
+        let _ = writeln!(text, "log.dirs={}", folder.join("data").display());
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        let node = Self { id, address: format!("127.0.0.1:{}", ports.clients), folder, java: Mutex::new(None) };
+        let arguments = ["format", "-t", cluster_id, "-c", path_text(&file)?];
+        let mut format = node.spawn("kafka.tools.StorageTool", &arguments).await?;
+        format.wait(START_LIMIT).await?;
+        if !node.folder.join("data/meta.properties").exists() {
+            bail!("Kafka's storage tool failed:\n{}", node.log_tail());
+        }
+        Ok(node)
+    }
+
+    /// The `node.id`, from 1.
+    #[must_use]
+    pub fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// `host:port` for clients; the same after a restart.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether its process runs, paused or not.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn is_running(&self) -> Result<bool> {
+        self.lock().as_mut().map_or(Ok(false), Java::is_running)
+    }
+
+    /// Starts it on its ports and data and waits until it answers and knows itself to be in the cluster. Does nothing where
+    /// it runs.
+    ///
+    /// # Errors
+    /// When it ends instead or does not answer in time; the error has the end of its log.
+    pub async fn start(&self) -> Result<()> {
+        self.launch().await?;
+        self.until_ready(&[self.id], false).await
+    }
+
+    /// Stops it in order (SIGTERM) and waits until it is gone; after 15 s it is killed.
+    ///
+    /// # Errors
+    /// When the process cannot be signalled.
+    pub async fn stop(&self) -> Result<()> {
+        let Some(mut java) = self.lock().take() else { return Ok(()) };
+        java.signal(Signal::CONT)?;
+        java.signal(Signal::TERM)?;
+        if java.wait(STOP_LIMIT).await.is_err() {
+            java.signal(Signal::KILL)?;
+            java.wait(STOP_LIMIT).await?;
+        }
+        Ok(())
+    }
+
+    /// Kills it (SIGKILL), as a crash would, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When the process cannot be signalled.
+    pub async fn kill(&self) -> Result<()> {
+        let Some(mut java) = self.lock().take() else { return Ok(()) };
+        java.signal(Signal::KILL)?;
+        java.wait(STOP_LIMIT).await
+    }
+
+    /// Freezes it (SIGSTOP): connections stay open, and nothing answers.
+    ///
+    /// # Errors
+    /// When it does not run or cannot be signalled.
+    pub fn pause(&self) -> Result<()> {
+        self.lock().as_mut().context("the broker does not run")?.signal(Signal::STOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When it does not run or cannot be signalled.
+    pub fn resume(&self) -> Result<()> {
+        self.lock().as_mut().context("the broker does not run")?.signal(Signal::CONT)
+    }
+
+    /// Starts the process without waiting for an answer.
+    pub(crate) async fn launch(&self) -> Result<()> {
+        if self.is_running()? {
+            return Ok(());
+        }
+        let file = self.folder.join(PROPERTIES);
+        let java = self.spawn("kafka.Kafka", &[path_text(&file)?]).await?;
+        *self.lock() = Some(java);
+        Ok(())
+    }
+
+    /// Waits until the broker says that `brokers` are in the cluster and, if asked for, that no partition lacks a leader.
+    pub(crate) async fn until_ready(&self, brokers: &[i32], leaders: bool) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            if !self.is_running()? {
+                bail!("broker {} ended at its start; the end of its log:\n{}", self.id, self.log_tail());
+            }
+            match self.answers(brokers, leaders).await {
+                Ok(true) => return Ok(()),
+                Ok(false) | Err(_) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+                Ok(false) => bail!("broker {} is not ready; the end of its log:\n{}", self.id, self.log_tail()),
+                Err(error) => {
+                    return Err(error.context(format!("broker {} is not ready:\n{}", self.id, self.log_tail())));
+                }
+            }
+        }
+    }
+
+    async fn answers(&self, brokers: &[i32], leaders: bool) -> Result<bool> {
+        let metadata = Connection::open(&self.address).await?.metadata(None).await?;
+        let known = brokers.iter().all(|id| metadata.brokers.iter().any(|broker| broker.node_id.0 == *id));
+        let mut partitions = metadata.topics.iter().flat_map(|topic| &topic.partitions);
+        Ok(known && (!leaders || partitions.all(|partition| partition.leader_id.0 >= 0)))
+    }
+
+    async fn spawn(&self, class: &str, arguments: &[&str]) -> Result<Java> {
+        let log = self.folder.join(LOG);
+        Java::spawn(Runtime::get().await?, &JVM, class, arguments, &log, self.folder.parent())
+    }
+
+    /// The last lines that the broker wrote.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = std::fs::read(self.folder.join(LOG)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Java>> {
+        self.java.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ports for `count` brokers, free at the moment.
+///
+/// They lie below the range from which the system takes the ports of outgoing connections (from 32,768 on Linux): while a
+/// broker is down nobody else may get its port, least of all a client that tries it, which would then connect to itself.
+pub(crate) fn free_ports(count: usize) -> Result<Vec<Ports>> {
+    let mut held = Vec::new();
+    for _ in 0..2000 {
+        if held.len() == 2 * count {
+            break;
+        }
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, fastrand::u16(15_000..32_000))) {
+            held.push(listener);
+        }
+    }
+    let ports = held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<Result<Vec<u16>>>()?;
+    if ports.len() < 2 * count {
+        bail!("no free ports between 15000 and 32000");
+    }
+    Ok(ports.chunks_exact(2).map(|pair| Ports { clients: pair[0], controller: pair[1] }).collect())
+}

@@ -1,0 +1,59 @@
+//! Kafka's own command-line tools, run against a cluster.
+//!
+//! Owns starting a tool and taking its output. Where only a foreign cluster is at hand the jars are fetched when a tool is
+//! first asked for.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::cluster::Cluster;
+use super::runtime::Runtime;
+
+const TOOL_LIMIT: Duration = Duration::from_secs(120);
+/// A tool lives for a second or two: no time for the second compiler.
+pub(crate) const TOOL_JVM: [&str; 5] = [
+    "-Xmx256m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+];
+
+/// What a tool has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error: the log, from warnings on.
+    pub stderr: String,
+}
+
+impl Cluster {
+    /// Runs one of Kafka's tools by its class name, such as `org.apache.kafka.tools.TopicCommand`, with
+    /// `--bootstrap-server` set to this cluster.
+    ///
+    /// # Errors
+    /// When there is no Java to run it, when it fails (with what it wrote), or when it runs for more than two minutes.
+    pub async fn tool(&self, class: &str, arguments: &[&str]) -> Result<Output> {
+        let mut all = vec!["--bootstrap-server", self.bootstrap()];
+        all.extend(arguments);
+        let line = Runtime::get().await?.command_line(&TOOL_JVM, class, &all, None);
+        let mut command = Command::new(&line.program);
+        command.args(&line.arguments).stdin(Stdio::null()).kill_on_drop(true);
+        let run = timeout(TOOL_LIMIT, command.output()).await;
+        let run = run.with_context(|| format!("{class} runs for more than {TOOL_LIMIT:?}"))?;
+        let run = run.with_context(|| format!("cannot run {}", line.program.display()))?;
+        let output = Output {
+            stdout: String::from_utf8_lossy(&run.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&run.stderr).into_owned(),
+        };
+        if !run.status.success() {
+            bail!("{class} failed ({}):\n{}{}", run.status, output.stdout, output.stderr);
+        }
+        Ok(output)
+    }
+}

@@ -1,0 +1,327 @@
+//! One connection to one broker: length-framed requests and answers in the versions that both sides know.
+//!
+//! Owns framing, correlation and the negotiation of versions; encoding is left to `kafka-protocol`. Retries nothing:
+//! a connection on which a call failed, timed out or was dropped is out of step and refuses further calls, so that
+//! no answer is ever taken for that of another request.
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, error, io, mem, time::Duration};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::{
+    ResponseError,
+    messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader, api_versions_response::ApiVersionsResponse},
+    protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::client::{CLIENT_ID, Connector, Stream};
+
+/// Longest answer that is read, in bytes.
+const MAX_FRAME: usize = 64 * 1024 * 1024;
+
+/// Bytes set aside for an answer before any of it has come: a length alone reserves no memory.
+const FIRST_READ: usize = 64 * 1024;
+
+/// The version of `ApiVersions` that is tried first; brokers before 2.4 do not know it and are asked again with 0.
+const API_VERSIONS: i16 = 3;
+
+/// Why a call on a connection failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No connection came about.
+    #[error("cannot connect to broker {address}")]
+    Connect {
+        /// The broker.
+        address: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke or was closed.
+    #[error("the connection to broker {address} broke")]
+    Io {
+        /// The broker.
+        address: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The answer did not come in time.
+    #[error("broker {address} did not answer {api:?} within {after:?}")]
+    Timeout {
+        /// The broker.
+        address: String,
+        /// What it was asked.
+        api: ApiKey,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// An earlier call on this connection did not end well.
+    #[error("the connection to broker {address} is out of step")]
+    OutOfStep {
+        /// The broker.
+        address: String,
+    },
+    /// The answer belongs to another request.
+    #[error("broker {address} answered request {found} where {expected} was asked")]
+    Correlation {
+        /// The broker.
+        address: String,
+        /// Number of the request that was sent.
+        expected: i32,
+        /// Number that the answer bears.
+        found: i32,
+    },
+    /// The length of the answer cannot be true; mostly the other side does not speak Kafka, or speaks TLS.
+    #[error("{address} announced an answer of {length} bytes: is it a Kafka listener without TLS?")]
+    Frame {
+        /// The broker.
+        address: String,
+        /// The announced length in bytes.
+        length: i32,
+    },
+    /// A message could not be written or read as its version asks.
+    #[error("cannot encode or decode {api:?} version {version} for broker {address}")]
+    Codec {
+        /// The broker.
+        address: String,
+        /// The API.
+        api: ApiKey,
+        /// The version that was agreed.
+        version: i16,
+        /// What was wrong.
+        #[source]
+        source: Box<dyn error::Error + Send + Sync>,
+    },
+    /// No version is known to both sides.
+    #[error("broker {address} knows {api:?} {}, postlane {ours}", versions(*.theirs))]
+    Unsupported {
+        /// The broker.
+        address: String,
+        /// The API.
+        api: ApiKey,
+        /// The versions that the broker knows, if it knows the API.
+        theirs: Option<VersionRange>,
+        /// The versions that we know.
+        ours: VersionRange,
+    },
+    /// The broker does not tell its versions.
+    #[error("broker {address} refused to tell its versions: {code}")]
+    Refused {
+        /// The broker.
+        address: String,
+        /// Kafka's error code.
+        code: ResponseError,
+    },
+}
+
+fn versions(range: Option<VersionRange>) -> String {
+    range.map_or_else(|| "not at all".to_owned(), |range| format!("in versions {range}"))
+}
+
+impl Error {
+    /// Whether the same call on a new connection may go well.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::Io { .. }
+            | Self::Timeout { .. }
+            | Self::OutOfStep { .. }
+            | Self::Correlation { .. } => true,
+            Self::Frame { .. } | Self::Codec { .. } | Self::Unsupported { .. } | Self::Refused { .. } => false,
+        }
+    }
+}
+
+/// A connection whose versions have been agreed.
+pub struct Connection {
+    address: String,
+    stream: Stream,
+    versions: BTreeMap<i16, VersionRange>,
+    correlation_id: i32,
+    in_step: bool,
+    timeout: Duration,
+}
+
+impl Connection {
+    /// Dials `address` and asks for its versions. `timeout` bounds each call, this first one included.
+    ///
+    /// # Errors
+    ///
+    /// As a call's, and [`Error::Connect`].
+    pub async fn open(connector: &Connector, address: &str, timeout: Duration) -> Result<Self, Error> {
+        let stream =
+            connector.dial(address).await.map_err(|source| Error::Connect { address: address.to_owned(), source })?;
+        Self::over(stream, address, timeout).await
+    }
+
+    /// Asks the broker behind `stream` for its versions.
+    async fn over(stream: Stream, address: &str, timeout: Duration) -> Result<Self, Error> {
+        let mut connection = Self {
+            address: address.to_owned(),
+            stream,
+            versions: BTreeMap::new(),
+            correlation_id: 0,
+            in_step: true,
+            timeout,
+        };
+        connection.negotiate().await?;
+        Ok(connection)
+    }
+
+    /// The broker's address.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether a further call can be made.
+    pub fn is_usable(&self) -> bool {
+        self.in_step
+    }
+
+    /// Whether the broker knows the API at all.
+    pub fn knows(&self, api: ApiKey) -> bool {
+        self.versions.contains_key(&(api as i16))
+    }
+
+    /// The highest version of `R` that the broker and `ours` have in common.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] where there is none.
+    pub fn version<R: Request>(&self, ours: VersionRange) -> Result<i16, Error> {
+        let theirs = self.versions.get(&R::KEY).copied();
+        match theirs.map(|theirs| theirs.intersect(&ours)) {
+            Some(common) if !common.is_empty() => Ok(common.max),
+            _ => Err(Error::Unsupported { address: self.address.clone(), api: api::<R>(), theirs, ours }),
+        }
+    }
+
+    /// Sends a request and returns its answer.
+    ///
+    /// # Errors
+    ///
+    /// Whatever went wrong on the way; error codes inside the answer are the caller's to read.
+    pub async fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, Error> {
+        let answer = self.send(version, request).await?;
+        self.decode::<R>(version, answer)
+    }
+
+    async fn negotiate(&mut self) -> Result<(), Error> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str(CLIENT_ID))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let answer = self.send(API_VERSIONS, &request).await?;
+        // The error code stands first in every version, and a broker that does not know ours answers in version 0.
+        let code = answer.get(..2).map_or(0, |mut code| code.get_i16());
+        let response: ApiVersionsResponse = if code == ResponseError::UnsupportedVersion.code() {
+            self.call(0, &ApiVersionsRequest::default()).await?
+        } else {
+            self.decode::<ApiVersionsRequest>(API_VERSIONS, answer)?
+        };
+        if let Some(code) = ResponseError::try_from_code(response.error_code) {
+            return Err(Error::Refused { address: self.address.clone(), code });
+        }
+        self.versions = response
+            .api_keys
+            .into_iter()
+            .map(|api| (api.api_key, VersionRange { min: api.min_version, max: api.max_version }))
+            .collect();
+        Ok(())
+    }
+
+    /// Sends a request and returns the bytes of the answer behind its header.
+    async fn send<R: Request>(&mut self, version: i16, request: &R) -> Result<Bytes, Error> {
+        self.correlation_id = self.correlation_id.wrapping_add(1);
+        let frame = self.encode(version, request)?;
+        let after = self.timeout;
+        let mut answer = timeout(after, self.exchange(&frame)).await.map_err(|_| Error::Timeout {
+            address: self.address.clone(),
+            api: api::<R>(),
+            after,
+        })??;
+        ResponseHeader::decode(&mut answer, R::Response::header_version(version))
+            .map_err(|source| self.codec::<R>(version, source))?;
+        Ok(answer)
+    }
+
+    fn encode<R: Request>(&self, version: i16, request: &R) -> Result<Bytes, Error> {
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(self.correlation_id)
+            .with_client_id(Some(StrBytes::from_static_str(CLIENT_ID)));
+        let mut frame = BytesMut::new();
+        frame.put_i32(0);
+        header
+            .encode(&mut frame, R::header_version(version))
+            .and_then(|()| request.encode(&mut frame, version))
+            .map_err(|source| self.codec::<R>(version, source))?;
+        let length = i32::try_from(frame.len() - 4).map_err(|source| self.codec::<R>(version, source.into()))?;
+        frame[..4].copy_from_slice(&length.to_be_bytes());
+        Ok(frame.freeze())
+    }
+
+    fn decode<R: Request>(&self, version: i16, mut answer: Bytes) -> Result<R::Response, Error> {
+        let response = R::Response::decode(&mut answer, version).map_err(|source| self.codec::<R>(version, source))?;
+        if answer.has_remaining() {
+            let source = anyhow::anyhow!("{} bytes follow the answer", answer.remaining());
+            return Err(self.codec::<R>(version, source));
+        }
+        Ok(response)
+    }
+
+    /// Writes a frame and reads the next one. Only when that has been read whole is the connection in step again.
+    async fn exchange(&mut self, frame: &[u8]) -> Result<Bytes, Error> {
+        if !mem::replace(&mut self.in_step, false) {
+            return Err(Error::OutOfStep { address: self.address.clone() });
+        }
+        let length = self.write_and_read_length(frame).await.map_err(|source| self.io(source))?;
+        let Ok(size @ 4..=MAX_FRAME) = usize::try_from(length) else {
+            return Err(Error::Frame { address: self.address.clone(), length });
+        };
+        let answer = self.read(size).await.map_err(|source| self.io(source))?;
+        let found = (&answer[..4]).get_i32();
+        if found != self.correlation_id {
+            return Err(Error::Correlation { address: self.address.clone(), expected: self.correlation_id, found });
+        }
+        self.in_step = true;
+        Ok(answer)
+    }
+
+    async fn write_and_read_length(&mut self, frame: &[u8]) -> io::Result<i32> {
+        self.stream.write_all(frame).await?;
+        self.stream.flush().await?;
+        self.stream.read_i32().await
+    }
+
+    async fn read(&mut self, size: usize) -> io::Result<Bytes> {
+        let mut answer = BytesMut::with_capacity(size.min(FIRST_READ));
+        let mut rest = (&mut self.stream).take(size as u64);
+        while answer.len() < size {
+            if rest.read_buf(&mut answer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(answer.freeze())
+    }
+
+    fn io(&self, source: io::Error) -> Error {
+        Error::Io { address: self.address.clone(), source }
+    }
+
+    fn codec<R: Request>(&self, version: i16, source: anyhow::Error) -> Error {
+        Error::Codec { address: self.address.clone(), api: api::<R>(), version, source: source.into() }
+    }
+}
+
+fn api<R: Request>() -> ApiKey {
+    ApiKey::try_from(R::KEY).expect("each request type has a known API key")
+}
