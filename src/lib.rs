@@ -2,12 +2,18 @@
 //!
 //! The modules are named after the stages that a mail passes: [`kafka`] fetches, [`event`] decodes, [`schedule`]
 //! orders, [`template`] renders, [`compose`] builds the message, [`smtp`] sends, [`retry`] decides what follows, and
-//! [`pipeline`] joins them.
+//! [`pipeline`] joins them. [`serve`] builds it all and brings it to its end.
 
 pub mod compose;
 pub mod config;
+pub mod delay;
 pub mod event;
 pub mod kafka;
+pub mod mask;
+pub mod pipeline;
+pub mod retry;
 pub mod schedule;
+pub mod serve;
+pub mod shutdown;
 pub mod smtp;
 pub mod template;

@@ -1,2 +1,9 @@
-//! postlane.
-fn main() {}
+//! The postlane program.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

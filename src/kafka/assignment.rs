@@ -1,0 +1,338 @@
+//! The partitions that this process works on: found, positioned, committed.
+//!
+//! Owns the group's offsets from the first look at a topic to the last commit. Until membership exists one process
+//! works on all partitions. Reading them and what becomes of their records is elsewhere: see [`Partitions`].
+
+mod positions;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::positions::Start;
+use super::{
+    SharedClient,
+    coordinator::{self, Commit, Coordinator, Refusal},
+    offsets::{Position, Tracker},
+};
+use crate::config::OffsetReset;
+
+/// Bytes of metadata that a broker takes with a commit unless it is configured otherwise.
+const METADATA_LIMIT: usize = 4096;
+/// Offsets of a group without members expire 7 days after their last commit, even while it works: again every hour.
+const COMMIT_AGAIN: Duration = Duration::from_secs(3600);
+/// Time between two looks for new topics and partitions.
+const DISCOVERY: Duration = Duration::from_secs(30);
+/// The same while a lane's topic is missing, or the last look failed.
+const DISCOVERY_SOON: Duration = Duration::from_secs(2);
+/// Time between two reminders that another program holds the group.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// A partition whose offset is committed: what it would commit now.
+pub trait Progress: Send + Sync {
+    /// The position with at most `limit` bytes of metadata.
+    fn position(&self, limit: usize) -> Position;
+}
+
+/// Who works on the partitions that are found.
+pub trait Partitions: Send + Sync {
+    /// Begins to work on a partition whose start is committed.
+    fn start(&self, topic: &Arc<str>, partition: i32, tracker: Tracker) -> Arc<dyn Progress>;
+}
+
+/// How the work on partitions is set up.
+pub struct Settings {
+    /// Topics of the lanes.
+    pub topics: Vec<Arc<str>>,
+    /// Where a topic starts for which the group has no commit at all.
+    pub reset: OffsetReset,
+    /// Time between two commits.
+    pub commit_interval: Duration,
+}
+
+/// Why the work on partitions cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another program became a member of the group.
+    #[error(transparent)]
+    LiveMembers(coordinator::Error),
+}
+
+/// One partition that is worked on.
+struct Owned {
+    progress: Arc<dyn Progress>,
+    committed: Position,
+    committed_at: Instant,
+}
+
+/// Finds partitions, hands them out, and commits what they have done.
+pub struct Assignment {
+    coordinator: Coordinator,
+    client: SharedClient,
+    settings: Settings,
+    partitions: Arc<dyn Partitions>,
+    owned: BTreeMap<(Arc<str>, i32), Owned>,
+    metadata_limit: usize,
+    missing: BTreeSet<Arc<str>>,
+    foreign_since: Option<Instant>,
+    discovery_failed: bool,
+    commit_failed: bool,
+    forgotten: u64,
+}
+
+impl Assignment {
+    /// Prepares; nothing is asked before [`Assignment::run`].
+    pub fn new(coordinator: Coordinator, client: SharedClient, settings: Settings, partitions: Arc<dyn Partitions>) -> Self {
+        Self {
+            coordinator,
+            client,
+            settings,
+            partitions,
+            owned: BTreeMap::new(),
+            metadata_limit: METADATA_LIMIT,
+            missing: BTreeSet::new(),
+            foreign_since: None,
+            discovery_failed: false,
+            commit_failed: false,
+            forgotten: 0,
+        }
+    }
+
+    /// Works until `stop` is cancelled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LiveMembers`] where another program joined the group while its partitions are worked on here.
+    pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let mut commits = interval(self.settings.commit_interval);
+        commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut discover_at = Instant::now();
+        loop {
+            let step = async {
+                tokio::select! {
+                    _ = commits.tick() => self.commit().await,
+                    () = tokio::time::sleep_until(discover_at) => {
+                        let soon = self.discover().await;
+                        discover_at = Instant::now() + if soon { DISCOVERY_SOON } else { DISCOVERY };
+                        Ok(())
+                    }
+                }
+            };
+            match stop.run_until_cancelled(step).await {
+                None => return Ok(()),
+                Some(outcome) => outcome?,
+            }
+        }
+    }
+
+    /// Goes on committing what is being finished, without new partitions, until `stop` is cancelled.
+    pub async fn commit_until(&mut self, stop: &CancellationToken) {
+        let mut commits = interval(self.settings.commit_interval);
+        commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let committing = async {
+            loop {
+                commits.tick().await;
+                if let Err(error) = self.commit().await {
+                    error!(%error, "offsets cannot be committed any more");
+                    return;
+                }
+            }
+        };
+        let _ = stop.run_until_cancelled(committing).await;
+    }
+
+    /// The last commit, within `limit`. True if all that was settled is committed.
+    pub async fn finish(&mut self, limit: Duration) -> bool {
+        let outcome = timeout(limit, self.commit()).await;
+        let complete = matches!(outcome, Ok(Ok(()))) && !self.commit_failed;
+        if complete {
+            info!(partitions = self.owned.len(), "offsets are committed");
+        } else {
+            error!("the last commit failed: what was settled since the one before will be sent again");
+        }
+        complete
+    }
+
+    /// Commits every partition whose position has changed, or was committed long ago.
+    async fn commit(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let mut forgotten = 0;
+        let mut due: Vec<(Commit, Position)> = Vec::new();
+        for ((topic, partition), owned) in &self.owned {
+            let position = owned.progress.position(self.metadata_limit);
+            forgotten += position.forgotten;
+            if position != owned.committed || now.duration_since(owned.committed_at) >= COMMIT_AGAIN {
+                due.push((commit_of(topic, *partition, &position), position));
+            }
+        }
+        if forgotten > 0 && self.forgotten == 0 {
+            warn!(forgotten, "the commits' metadata has no room for all that is settled: a crash now would send these mails again");
+        }
+        self.forgotten = forgotten;
+        match self.store(due).await {
+            Ok(()) => {
+                if std::mem::take(&mut self.commit_failed) {
+                    info!("offsets are committed again");
+                }
+                Ok(())
+            }
+            Err(error @ coordinator::Error::LiveMembers { .. }) => Err(Error::LiveMembers(error)),
+            Err(error) => {
+                if !std::mem::replace(&mut self.commit_failed, true) {
+                    warn!(error = chain(&error), "offsets cannot be committed: trying again");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Stores positions; one whose metadata the broker finds too large is stored without.
+    async fn store(&mut self, due: Vec<(Commit, Position)>) -> Result<(), coordinator::Error> {
+        let mut bare = Vec::new();
+        for (commit, result) in self.try_store(due).await? {
+            match result {
+                Ok(()) => {}
+                Err(Refusal::MetadataTooLarge) => {
+                    bare.push((Commit { metadata: String::new(), ..commit.0 }, commit.1));
+                }
+                Err(refusal) => {
+                    warn!(topic = %commit.0.topic, partition = commit.0.partition, %refusal, "an offset was not stored");
+                }
+            }
+        }
+        if bare.is_empty() {
+            return Ok(());
+        }
+        self.metadata_limit /= 2;
+        warn!(
+            partitions = bare.len(),
+            limit = self.metadata_limit,
+            "the broker takes less metadata (offset.metadata.max.bytes): committing without, and less from now on"
+        );
+        self.try_store(bare).await?;
+        Ok(())
+    }
+
+    async fn try_store(
+        &mut self,
+        due: Vec<(Commit, Position)>,
+    ) -> Result<Vec<((Commit, Position), Result<(), Refusal>)>, coordinator::Error> {
+        let (commits, positions): (Vec<Commit>, Vec<Position>) = due.into_iter().unzip();
+        let results = self.coordinator.commit(&commits).await?;
+        let mut stored = Vec::with_capacity(commits.len());
+        for ((commit, position), settled) in commits.into_iter().zip(positions).zip(results) {
+            if settled.result.is_ok()
+                && let Some(owned) = self.owned.get_mut(&(Arc::clone(&commit.topic), commit.partition))
+            {
+                owned.committed = position.clone();
+                owned.committed_at = Instant::now();
+            }
+            stored.push(((commit, position), settled.result));
+        }
+        Ok(stored)
+    }
+
+    /// Looks for partitions that are not worked on yet. True if another look is wanted soon.
+    async fn discover(&mut self) -> bool {
+        match self.try_discover().await {
+            Ok(()) => {
+                if std::mem::take(&mut self.discovery_failed) {
+                    info!("the brokers answer again");
+                }
+                self.foreign_since = None;
+                !self.missing.is_empty()
+            }
+            Err(positions::Error::Coordinator(error @ coordinator::Error::LiveMembers { .. })) => {
+                if self.foreign_since.is_none_or(|since| since.elapsed() >= REMINDER) {
+                    error!(error = %error, "waiting until the group is free; nothing is read or committed before");
+                    self.foreign_since = Some(Instant::now());
+                }
+                true
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.discovery_failed, true) {
+                    warn!(error = chain(&error), "the partitions cannot be found out: trying again");
+                }
+                true
+            }
+        }
+    }
+
+    async fn try_discover(&mut self) -> Result<(), positions::Error> {
+        let listed = self.client.topics().await?;
+        for topic in self.settings.topics.clone() {
+            let Some(partitions) = listed.get(&*topic) else {
+                if self.missing.insert(Arc::clone(&topic)) {
+                    warn!(%topic, "a lane's topic does not exist: waiting for it");
+                }
+                continue;
+            };
+            if self.missing.remove(&topic) {
+                info!(%topic, "a lane's topic is there now");
+            }
+            let is_new = |partition: &&i32| !self.owned.contains_key(&(Arc::clone(&topic), **partition));
+            let new: Vec<i32> = partitions.iter().filter(is_new).copied().collect();
+            if !new.is_empty() {
+                self.take_over(&topic, partitions, &new).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the starts of new partitions of a topic, commits them, and only then hands the partitions out.
+    async fn take_over(&mut self, topic: &Arc<str>, all: &[i32], new: &[i32]) -> Result<(), positions::Error> {
+        let starts = positions::starts(
+            &mut self.coordinator,
+            &self.client,
+            topic,
+            all,
+            new,
+            self.settings.reset,
+        )
+        .await?;
+        // the commit also tells whether the group is in use by another program
+        let commits: Vec<Commit> = starts
+            .iter()
+            .map(|start| commit_of(topic, start.partition, &start.tracker.commit(self.metadata_limit)))
+            .collect();
+        for settled in self.coordinator.commit(&commits).await? {
+            if let Err(refusal) = settled.result
+                && refusal != Refusal::MetadataTooLarge
+            {
+                return Err(positions::Error::Refused { topic: Arc::clone(topic), partition: settled.partition, refusal });
+            }
+        }
+        for Start { partition, tracker } in starts {
+            let committed = tracker.commit(self.metadata_limit);
+            info!(%topic, partition, offset = tracker.position(), "reading");
+            let progress = self.partitions.start(topic, partition, tracker);
+            let owned = Owned { progress, committed, committed_at: Instant::now() };
+            self.owned.insert((Arc::clone(topic), partition), owned);
+        }
+        Ok(())
+    }
+}
+
+fn commit_of(topic: &Arc<str>, partition: i32, position: &Position) -> Commit {
+    Commit { topic: Arc::clone(topic), partition, offset: position.offset, metadata: position.metadata.clone() }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,228 @@
+//! The service: builds every part, runs them, and brings them to an end.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    task::{JoinError, JoinSet},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info};
+
+use crate::{
+    config::{self, Config},
+    event::Priority,
+    kafka::{
+        SharedClient,
+        assignment::{self, Assignment, Partitions, Progress},
+        client,
+        coordinator::Coordinator,
+        dead_letter::DeadLetters,
+        fetch::{Limits, PartitionLoop, RskafkaReader, Timing},
+        offsets::{Position, Tracker},
+    },
+    pipeline::{Partition, Pipeline, Room, Worker},
+    schedule::Scheduler,
+    shutdown::{self, Schedule, Shutdown, Signals},
+    smtp::{self, relay::Relay},
+    template::{self, Templates},
+};
+
+/// Why the service ended with a failure.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The templates do not load.
+    #[error(transparent)]
+    Templates(#[from] template::LoadError),
+    /// The certificate authorities for the relay do not load.
+    #[error(transparent)]
+    Tls(#[from] smtp::tls::Error),
+    /// The operating system refuses a signal handler.
+    #[error("signals cannot be handled")]
+    Signals(#[source] std::io::Error),
+    /// Another program uses the group.
+    #[error(transparent)]
+    Group(#[from] assignment::Error),
+    /// A part of the service panicked or ended by itself.
+    #[error("{0} ended unexpectedly: a defect, please report it")]
+    Crashed(&'static str),
+    /// A second signal cut the shutdown short.
+    #[error("cut short by a second signal")]
+    Cut,
+}
+
+impl Error {
+    /// Whether the configuration is wrong, and nothing was connected.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Templates(_) | Self::Tls(_))
+    }
+}
+
+/// Delivers until a signal ends it.
+///
+/// # Errors
+///
+/// See [`Error`]. A shutdown by one signal is none, even where it had to cut.
+pub async fn serve(config: Config) -> Result<(), Error> {
+    let templates = Templates::load(config.mail.templates_dir.as_deref())?;
+    let connector = smtp::Connector::new(&config.smtp)?;
+    let mut signals = Signals::new().map_err(Error::Signals)?;
+    let service = Service::new(config, templates);
+    info!(version = env!("CARGO_PKG_VERSION"), relay = service.relay_name(), "postlane starts");
+    service.run(connector, &mut signals).await
+}
+
+struct Service {
+    config: Config,
+    client: SharedClient,
+    coordinator: Coordinator,
+    pipeline: Arc<Pipeline>,
+}
+
+impl Service {
+    fn new(config: Config, templates: Templates) -> Self {
+        let dial = client::Connector::new(&config.kafka);
+        let client = SharedClient::new(dial.clone());
+        let coordinator = Coordinator::new(dial, config.kafka.group_id.as_str());
+        let smtp = &config.smtp;
+        let relay = Arc::new(Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay));
+        let pipeline = Pipeline {
+            mail: config.mail.clone(),
+            retry: config.retry.clone(),
+            templates,
+            lanes: Arc::new(Scheduler::new(config.weights, relay.others_limit())),
+            relay,
+            dead_letters: DeadLetters::new(
+                client.clone(),
+                config.kafka.topic_dead_letters.as_str(),
+                config.kafka.group_id.as_str(),
+            ),
+            shutdown: Shutdown::new(),
+            tasks: TaskTracker::new(),
+            suspects: Mutex::default(),
+        };
+        Self { client, coordinator, pipeline: Arc::new(pipeline), config }
+    }
+
+    fn relay_name(&self) -> String {
+        format!("{}:{}", self.config.smtp.host, self.config.smtp.port)
+    }
+
+    async fn run(self, connector: smtp::Connector, signals: &mut Signals) -> Result<(), Error> {
+        let Self { config, client, coordinator, pipeline } = self;
+        let shutdown = pipeline.shutdown.clone();
+        let schedule = Schedule::within(config.shutdown_timeout);
+        let mut workers = JoinSet::new();
+        for _ in 0..config.smtp.sessions {
+            let worker = Worker::new(Arc::clone(&pipeline), connector.clone(), config.smtp.clone());
+            workers.spawn(worker.run());
+        }
+        let readers = Arc::new(Readers::new(&config.kafka, client.clone(), Arc::clone(&pipeline)));
+        let settings = assignment::Settings {
+            topics: readers.lanes.keys().cloned().collect(),
+            reset: config.kafka.auto_offset_reset,
+            commit_interval: config.kafka.commit_interval,
+        };
+        let partitions: Arc<dyn Partitions> = Arc::clone(&readers) as Arc<dyn Partitions>;
+        let mut assignment = Assignment::new(coordinator, client, settings, partitions);
+
+        let ended = tokio::select! {
+            name = signals.next() => {
+                info!(signal = name, within = ?config.shutdown_timeout, "shutting down: what is being sent is finished");
+                Ok(())
+            }
+            outcome = assignment.run(&shutdown.drain) => outcome.map_err(Error::Group),
+            Some(outcome) = workers.join_next() => Err(crashed("a worker", outcome)),
+            () = readers.crashed.notified() => Err(Error::Crashed("a partition's reader")),
+        };
+        if let Err(error) = &ended {
+            error!(%error, "shutting down because of a failure");
+        }
+        let drained = CancellationToken::new();
+        let draining = async {
+            let cut = shutdown::drain(&shutdown, schedule, signals, async {
+                while workers.join_next().await.is_some() {}
+                pipeline.tasks.close();
+                pipeline.tasks.wait().await;
+            });
+            let cut = cut.await;
+            drained.cancel();
+            cut
+        };
+        let (cut, ()) = tokio::join!(draining, assignment.commit_until(&drained));
+        let limit = if cut { Duration::from_millis(500) } else { schedule.commit };
+        assignment.finish(limit).await;
+        match ended {
+            Ok(()) if cut => Err(Error::Cut),
+            ended => ended,
+        }
+    }
+}
+
+fn crashed(part: &'static str, outcome: Result<(), JoinError>) -> Error {
+    if let Err(error) = outcome {
+        error!(%error, part, "crashed");
+    }
+    Error::Crashed(part)
+}
+
+/// Starts a reader for each partition that is found.
+struct Readers {
+    pipeline: Arc<Pipeline>,
+    client: SharedClient,
+    limits: Limits,
+    window: (usize, usize),
+    lanes: BTreeMap<Arc<str>, (Priority, Room)>,
+    crashed: Arc<Notify>,
+}
+
+impl Readers {
+    fn new(kafka: &config::Kafka, client: SharedClient, pipeline: Arc<Pipeline>) -> Self {
+        let topics = [
+            (&kafka.topic_high, Priority::High),
+            (&kafka.topic_normal, Priority::Normal),
+            (&kafka.topic_low, Priority::Low),
+        ];
+        let buffer = || Room::new(kafka.buffer_records, kafka.buffer_bytes);
+        Self {
+            pipeline,
+            client,
+            limits: Limits::new(kafka.fetch_max_wait, kafka.fetch_max_bytes),
+            window: (kafka.window_records, kafka.window_bytes),
+            lanes: topics.into_iter().map(|(topic, lane)| (Arc::from(topic.as_str()), (lane, buffer()))).collect(),
+            crashed: Arc::default(),
+        }
+    }
+}
+
+impl Partitions for Readers {
+    fn start(&self, topic: &Arc<str>, partition: i32, tracker: Tracker) -> Arc<dyn Progress> {
+        let (lane, buffer) = self.lanes.get(topic).cloned().expect("only topics of lanes are looked for");
+        let start = tracker.position();
+        let window = Room::new(self.window.0, self.window.1);
+        let tracked = Arc::new(Partition::new(Arc::clone(topic), partition, tracker, window));
+        let source = self.pipeline.source(Arc::clone(&tracked), lane, buffer);
+        let reader = RskafkaReader::new(self.client.clone(), Arc::clone(topic), partition, self.limits);
+        let reading =
+            PartitionLoop::new(reader, Arc::clone(topic), partition, start, Arc::new(source), Timing::default());
+        let (drain, crashed) = (self.pipeline.shutdown.drain.clone(), Arc::clone(&self.crashed));
+        tokio::spawn(async move {
+            // the loop ends when the shutdown drains; nothing else may end it
+            let outcome = tokio::spawn(reading.run(drain.clone())).await;
+            if outcome.is_err() || !drain.is_cancelled() {
+                crashed.notify_one();
+            }
+        });
+        tracked
+    }
+}
+
+impl Progress for Partition {
+    fn position(&self, limit: usize) -> Position {
+        self.commit(limit)
+    }
+}
