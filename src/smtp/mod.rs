@@ -1,20 +1,22 @@
 //! Sessions to the relay and what its answers mean.
+//!
+//! Owns the sockets: [`Connector`] opens a [`Session`], the session sends [`Outgoing`] mails one after the other and
+//! says what it saw as an [`Attempt`], and [`classify`] turns that into a [`Class`] for each recipient. What follows
+//! from a class (retries, pauses, dead letters) is decided elsewhere.
 
-use std::fmt;
+mod classify;
+mod connector;
+mod greeting;
+mod mail;
+mod reply;
+mod session;
+#[cfg(test)]
+mod testing;
+pub mod tls;
+mod transport;
 
-/// An SMTP reply that was read whole (RFC 5321 4.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// Three digits, 200..=599.
-    pub code: u16,
-    /// Enhanced status code (RFC 3463) where the text starts with one.
-    pub enhanced: Option<(u8, u16, u16)>,
-    /// Text of all lines, joined by a space; bytes above 0x7f are `?`, controls are spaces.
-    pub text: String,
-}
-
-impl fmt::Display for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.code, self.text)
-    }
-}
+pub use classify::{Class, Verdict, classify};
+pub use connector::{Connector, OpenError, OpenPhase};
+pub use mail::{EnvelopeError, MAX_RECIPIENTS, Outgoing};
+pub use reply::Reply;
+pub use session::{Attempt, Data, Progress, Session, Stage};
