@@ -130,14 +130,10 @@ fn end(tag: &str, close: &str) -> Option<usize> {
         match quote {
             Some(_) if escaped => escaped = false,
             Some(_) if c == '\\' => escaped = true,
-            Some(open) => {
-                if c == open {
-                    quote = None;
-                }
-            }
+            Some(open) if c == open => quote = None,
             None if matches!(c, '"' | '\'') => quote = Some(c),
             None if tag[at..].starts_with(close) => return Some(at),
-            None => {}
+            Some(_) | None => {}
         }
     }
     None

@@ -107,7 +107,8 @@ impl Files {
                 continue;
             }
             if !is_name(&folder) {
-                problems.push(Problem::new(&folder, "is no template name: letters, digits, '-', '_' and '.', at most 64"));
+                problems
+                    .push(Problem::new(&folder, "is no template name: letters, digits, '-', '_' and '.', at most 64"));
                 continue;
             }
             if folder != LAYOUTS {
@@ -235,7 +236,8 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 fn is_template_file(name: &str) -> bool {
-    name.ends_with(".j2") || name.ends_with(".jinja") || name.ends_with(".jinja2")
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["j2", "jinja", "jinja2"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 /// Whether a text can be a template's name, and so may be shown in an error.

@@ -108,9 +108,10 @@ fn html_is_escaped_and_text_and_subject_are_not() {
 
 #[test]
 fn numbers_lists_and_macros_are_escaped_too() {
-    assert_eq!(html("{{ n }} {{ f }} {{ l }}", json!({"n": 2, "f": 1.5, "l": ["<"]})).as_deref(), Ok(
-        "2 1.5 [&#39;&lt;&#39;]"
-    ));
+    assert_eq!(
+        html("{{ n }} {{ f }} {{ l }}", json!({"n": 2, "f": 1.5, "l": ["<"]})).as_deref(),
+        Ok("2 1.5 [&#39;&lt;&#39;]")
+    );
     let source = "{% macro m(x) %}<i>{{ x }}</i>{% endmacro %}{% set s %}{{ v }}{% endset %}{{ m(v) }}{{ s }}";
     assert_eq!(html(source, json!({"v": "<"})).as_deref(), Ok("<i>&lt;</i>&lt;"));
 }
