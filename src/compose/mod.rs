@@ -1,0 +1,207 @@
+//! A message and its rendered parts to the bytes that go over SMTP.
+//!
+//! Owns what may go into a mail: addresses, header fields, MIME structure, the Message-ID and the envelope. Pure: no
+//! I/O, no clock, no randomness, so the same event always gives the same bytes. lettre encodes the MIME parts; header
+//! fields are folded here, because lettre leaves long words and plain lists of addresses on one line.
+
+mod address;
+mod body;
+mod error;
+mod header;
+
+use std::{collections::HashSet, fmt};
+
+use chrono::{DateTime, Utc};
+use data_encoding::{Encoding, Specification};
+use lettre::Address;
+use sha2::{Digest, Sha256};
+
+pub use self::error::ComposeError;
+use self::{
+    address::Party,
+    header::{Fields, Tokens},
+};
+use crate::{config, event::Message, template::Rendered};
+
+/// Recipients of one mail at the most: what every server must take (RFC 5321 4.5.3.1.8).
+pub const MAX_RECIPIENTS: usize = 100;
+
+/// All header fields together in bytes; larger ones are cut off or refused by common servers.
+pub const MAX_HEADER_SIZE: usize = 64 * 1024;
+
+/// A mail as it goes over SMTP.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// Value of the Message-ID field, angle brackets included.
+    pub message_id: String,
+    /// Envelope sender (MAIL FROM).
+    pub envelope_from: Address,
+    /// Envelope recipients (RCPT TO), each address once; at least one.
+    pub recipients: Vec<Recipient>,
+    /// Header and body, all lines ended by CRLF, not yet dot-stuffed.
+    pub bytes: Vec<u8>,
+}
+
+/// Shows sizes only: a mail is full of what must not be in a log.
+impl fmt::Debug for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mail")
+            .field("message_id", &self.message_id)
+            .field("recipients", &self.recipients.len())
+            .field("bytes", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One envelope recipient.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// Place in to, cc, bcc order, from 0; of an address that stands there more than once, the first.
+    pub index: usize,
+    /// Where it goes; ASCII.
+    pub address: Address,
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recipient").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// Builds the mail.
+///
+/// The header fields name all recipients (less bcc), the envelope those of [`Message::only_recipients`]. The subject
+/// is the message's own, or [`Rendered::subject`] where it has none or subjects may hold template expressions.
+///
+/// # Errors
+/// [`ComposeError`] for what may not go into a mail; it names the field and shows no address.
+pub fn compose(message: &Message, rendered: Rendered, settings: &config::Mail) -> Result<Mail, ComposeError> {
+    let count = message.to.len() + message.cc.len() + message.bcc.len();
+    if count > MAX_RECIPIENTS {
+        return Err(ComposeError::too_large(format!("{count} recipients, at most {MAX_RECIPIENTS}")));
+    }
+    let from = sender(message, settings)?;
+    let to = address::parties(&message.to, "message.to")?;
+    let cc = address::parties(&message.cc, "message.cc")?;
+    let bcc = address::parties(&message.bcc, "message.bcc")?;
+    let reply_to = address::parties(&message.reply_to, "message.reply_to")?;
+    let recipients = envelope([&to, &cc, &bcc], message.only_recipients.as_deref())?;
+    let subject = subject(message, rendered.subject, settings)?;
+    let message_id = message_id(&message.id, from.address.domain());
+
+    let mut fields = Fields::default();
+    fields.push("Date", &Tokens::raw(date(message.timestamp)));
+    fields.push("From", &Tokens::parties(std::slice::from_ref(&from)));
+    for (name, parties) in [("Reply-To", &reply_to), ("To", &to), ("Cc", &cc)] {
+        if !parties.is_empty() {
+            fields.push(name, &Tokens::parties(parties));
+        }
+    }
+    fields.push("Subject", &Tokens::text("Subject", &subject));
+    fields.push("Message-ID", &Tokens::raw(message_id.clone()));
+    fields.push("Auto-Submitted", &Tokens::raw("auto-generated".to_owned()));
+    header::extra(&message.headers, &mut fields)?;
+    fields.push("MIME-Version", &Tokens::raw("1.0".to_owned()));
+    let mut bytes = fields.into_bytes();
+    if bytes.len() > MAX_HEADER_SIZE {
+        return Err(ComposeError::too_large(format!(
+            "header fields of {} bytes, at most {MAX_HEADER_SIZE}",
+            bytes.len()
+        )));
+    }
+
+    let boundary = || format!("=_{}", digest("boundary", &message.id));
+    bytes.extend(body::build(rendered.text.as_deref(), rendered.html.as_deref(), boundary)?);
+    if bytes.len() > settings.max_size {
+        return Err(ComposeError::too_large(format!("{} bytes, MAIL_MAX_SIZE is {}", bytes.len(), settings.max_size)));
+    }
+    let envelope_from = match &settings.envelope_from {
+        Some(address) => address::ascii(address, "MAIL_ENVELOPE_FROM")?,
+        None => from.address,
+    };
+    Ok(Mail { message_id, envelope_from, recipients, bytes })
+}
+
+fn sender(message: &Message, settings: &config::Mail) -> Result<Party, ComposeError> {
+    match (&message.from, &settings.from) {
+        (Some(mailbox), _) => address::party(mailbox, "message.from"),
+        (None, Some(mailbox)) => address::party(mailbox, "MAIL_FROM"),
+        (None, None) => Err(ComposeError::bad_address("message.from", "is absent and MAIL_FROM is not set")),
+    }
+}
+
+/// Who is served: each address once, at its first place among those that are asked for.
+fn envelope(groups: [&[Party]; 3], only: Option<&[usize]>) -> Result<Vec<Recipient>, ComposeError> {
+    let all: Vec<&Party> = groups.into_iter().flatten().collect();
+    if only.is_some_and(|only| only.iter().any(|&index| index >= all.len())) {
+        return Err(ComposeError::malformed("postlane-recipients", "names a recipient that is not there"));
+    }
+    let mut seen = HashSet::new();
+    let recipients: Vec<Recipient> = all
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| only.is_none_or(|only| only.contains(index)))
+        .filter(|(_, party)| {
+            seen.insert((party.address.user().to_owned(), party.address.domain().to_ascii_lowercase()))
+        })
+        .map(|(index, party)| Recipient { index, address: party.address.clone() })
+        .collect();
+    if recipients.is_empty() {
+        return Err(ComposeError::malformed("message.to", "leaves nobody to send to"));
+    }
+    Ok(recipients)
+}
+
+fn subject(message: &Message, rendered: Option<String>, settings: &config::Mail) -> Result<String, ComposeError> {
+    let own = message.subject.clone().filter(|subject| !subject.trim().is_empty());
+    let subject = match (own, rendered) {
+        (Some(own), None) => own,
+        (Some(own), Some(_)) if !settings.subject_templates => own,
+        (_, Some(rendered)) => rendered,
+        (None, None) => String::new(),
+    };
+    if subject.trim().is_empty() {
+        return Err(ComposeError::malformed("message.subject", "is absent and the template has none"));
+    }
+    if header::has_controls(&subject) {
+        return Err(ComposeError::bad_header("message.subject", header::CONTROLS));
+    }
+    Ok(subject)
+}
+
+/// The event's time (RFC 5322 3.6.1: when the author was done), in years that the format can show.
+fn date(timestamp: DateTime<Utc>) -> String {
+    let first = DateTime::UNIX_EPOCH;
+    let last = DateTime::from_timestamp(253_402_300_799, 0).unwrap_or(first);
+    timestamp.clamp(first, last).to_rfc2822()
+}
+
+/// The id under which a message goes out: the same id and sender's domain always give the same one.
+///
+/// `<` first 32 characters of base32 (RFC 4648, lower case) of SHA-256 of the id `@` domain `>`.
+pub fn message_id(id: &str, domain: &str) -> String {
+    format!("<{}@{domain}>", digest("", id))
+}
+
+fn digest(purpose: &str, id: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(purpose);
+    hash.update(id);
+    let mut text = base32().encode(&hash.finalize());
+    text.truncate(32);
+    text
+}
+
+fn base32() -> &'static Encoding {
+    static BASE32: std::sync::LazyLock<Encoding> = std::sync::LazyLock::new(|| {
+        let mut specification = Specification::new();
+        specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+        specification.encoding().expect("32 different symbols without padding are an encoding")
+    });
+    &BASE32
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

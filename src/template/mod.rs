@@ -1,0 +1,166 @@
+//! Templates: load, check, render.
+//!
+//! Owns what a template may say and do: the built-in templates, those of `TEMPLATES_DIR` over them, the checks at the
+//! start and the limits of a rendering. Everything is read into memory once; rendering touches no file. What may stand
+//! in a header or an address is none of its business: that is [`compose`](crate::compose).
+
+mod check;
+mod engine;
+mod error;
+mod files;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+};
+
+use minijinja::{Environment, Value};
+
+use self::files::{Files, Part};
+pub use self::{
+    engine::MAX_PART_SIZE,
+    error::{LoadError, Problem, RenderError},
+};
+use crate::event::Message;
+
+type Data = serde_json::Map<String, serde_json::Value>;
+
+/// What the parts of a template gave; at least `text` or `html` is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rendered {
+    /// Subject, if there is one; not yet checked against the header rules.
+    pub subject: Option<String>,
+    /// Plain text body.
+    pub text: Option<String>,
+    /// HTML body.
+    pub html: Option<String>,
+}
+
+/// All templates, checked and compiled.
+pub struct Templates {
+    env: Environment<'static>,
+    parts: BTreeMap<String, BTreeSet<Part>>,
+    samples: BTreeMap<String, Data>,
+}
+
+impl Templates {
+    /// Loads the built-in templates and over them those of a folder of the same shape (`TEMPLATES_DIR`).
+    ///
+    /// # Errors
+    /// All problems of all files at once: unreadable, not UTF-8, syntax, references to files that are not there,
+    /// unknown filters and tests, templates with neither a text nor an HTML part.
+    pub fn load(dir: Option<&Path>) -> Result<Self, LoadError> {
+        let mut files = Files::built_in();
+        let mut problems = Vec::new();
+        if let Some(dir) = dir {
+            files.overlay(dir, &mut problems);
+        }
+        Self::build(files, problems)
+    }
+
+    fn build(files: Files, mut problems: Vec<Problem>) -> Result<Self, LoadError> {
+        let parts = files.parts(&mut problems);
+        let samples = files.samples(&mut problems);
+        let mut env = engine::environment();
+        let sources = files.into_sources();
+        let mut sound = BTreeSet::new();
+        for (name, source) in &sources {
+            match env.add_template_owned(name.clone(), source.clone()) {
+                Ok(()) => _ = sound.insert(name.as_str()),
+                Err(error) => problems.push(Problem::syntax(name, &error)),
+            }
+        }
+        for name in sound {
+            check::check(name, &sources, &env, &mut problems);
+        }
+        if problems.is_empty() { Ok(Self { env, parts, samples }) } else { Err(LoadError::new(problems)) }
+    }
+
+    /// Names of all templates, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.keys().map(String::as_str)
+    }
+
+    /// Whether there is a template of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.parts.contains_key(name)
+    }
+
+    /// Data that the template's `sample.json` shows it with, if it has one.
+    pub fn sample(&self, name: &str) -> Option<&Data> {
+        self.samples.get(name)
+    }
+
+    /// Renders all parts of a template.
+    ///
+    /// # Errors
+    /// [`RenderError`]: an unknown template, a value that is missing or null, a link that `safe_url` refuses, a limit that
+    /// is reached.
+    pub fn render(&self, name: &str, data: &Data) -> Result<Rendered, RenderError> {
+        self.render_parts(name, &engine::context(data), true)
+    }
+
+    /// Renders a text that a producer gave as `message.subject` (`MAIL_SUBJECT_TEMPLATES=true`).
+    ///
+    /// # Errors
+    /// [`RenderError`], syntax errors included.
+    pub fn render_subject(&self, subject: &str, data: &Data) -> Result<String, RenderError> {
+        self.render_own_subject(subject, &engine::context(data))
+    }
+
+    /// Renders what a message asks for: the one entry that the delivery uses.
+    ///
+    /// [`Rendered::subject`] is final: the message's own, as it stands or expanded (`subject_templates`), and only
+    /// where it has none or a blank one that of the template, which is otherwise not rendered at all.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render) and [`render_subject`](Self::render_subject).
+    pub fn render_message(&self, message: &Message, subject_templates: bool) -> Result<Rendered, RenderError> {
+        let context = engine::context(&message.data);
+        let own = message.subject.as_deref().filter(|subject| !subject.trim().is_empty());
+        let mut rendered = self.render_parts(&message.template, &context, own.is_none())?;
+        match own {
+            Some(own) if subject_templates => rendered.subject = Some(self.render_own_subject(own, &context)?),
+            Some(own) => rendered.subject = Some(own.to_owned()),
+            None => {}
+        }
+        Ok(rendered)
+    }
+
+    fn render_parts(&self, name: &str, context: &Value, with_subject: bool) -> Result<Rendered, RenderError> {
+        let parts = self.parts.get(name).ok_or_else(|| RenderError::unknown(name))?;
+        let mut rendered = Rendered::default();
+        for &part in parts {
+            let field = match part {
+                Part::Subject if !with_subject => continue,
+                Part::Subject => &mut rendered.subject,
+                Part::Text => &mut rendered.text,
+                Part::Html => &mut rendered.html,
+            };
+            let output = self
+                .env
+                .get_template(&part.path(name))
+                .and_then(|template| engine::render(&template, context))
+                .map_err(|error| RenderError::failed(name, part, &error, &self.env))?;
+            *field = Some(output);
+        }
+        Ok(rendered)
+    }
+
+    fn render_own_subject(&self, subject: &str, context: &Value) -> Result<String, RenderError> {
+        self.env
+            .template_from_named_str("message.subject", subject)
+            .and_then(|template| engine::render(&template, context))
+            .map_err(|error| RenderError::subject(&error))
+    }
+}
+
+impl fmt::Debug for Templates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.parts.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;
