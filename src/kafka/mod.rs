@@ -5,11 +5,14 @@
 pub mod client;
 pub mod coordinator;
 pub mod dead_letter;
+mod delay;
 pub mod fetch;
 pub mod offsets;
 pub mod record;
+pub mod shared_client;
 #[cfg(test)]
 mod testing;
 pub mod wire;
 
 pub use record::Record;
+pub use shared_client::SharedClient;

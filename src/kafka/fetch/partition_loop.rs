@@ -1,0 +1,281 @@
+//! The loop that reads one partition for as long as it is told to.
+//!
+//! Owns the position of the next fetch, what follows each [`FetchError`], and what is said about it. Knows nothing of
+//! connections, and keeps no record: what it reads goes to the [`Sink`] at once.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::{FetchError, Fetched, PartitionReader};
+use crate::kafka::{Record, delay::Delays};
+
+/// Longest delay between fetches that bring nothing of what the partition holds.
+const NO_RECORDS_MAX_DELAY: Duration = Duration::from_secs(1);
+
+/// Where a partition's records go, and who hears how its reading fares.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Waits until another fetch's records may come. Dropping the future has no effect.
+    async fn room(&self);
+
+    /// Takes one record. Where the future is dropped, the record counts as not read.
+    async fn deliver(&self, record: Record);
+
+    /// All records below `next_offset` were delivered; what no record covers there is a gap in the log.
+    fn advanced(&self, next_offset: i64, high_watermark: i64);
+
+    /// The log begins at `to` only: what stood from `from` on is gone, and reading goes on at `to`.
+    fn lost_to_retention(&self, from: i64, to: i64);
+
+    /// The log ends before `from`: it was made anew or truncated. Reading goes on at its start, `to`, and offsets below
+    /// `from` come again with other records.
+    fn log_restarted(&self, from: i64, to: i64);
+
+    /// Reading makes no progress, for a reason other than the last one. It goes on trying.
+    fn halted(&self, why: Halt);
+
+    /// Reading makes progress again.
+    fn resumed(&self);
+}
+
+/// Why a partition's reading makes no progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// Brokers away, a leader that moves, a topic that is not there.
+    Unavailable,
+    /// The broker does not let us.
+    Denied,
+    /// What stands at the position cannot be decoded.
+    Undecodable,
+    /// The partition holds more, but the fetches bring no records.
+    NoRecords,
+    /// The position lies beyond the log's end.
+    BeyondEnd,
+}
+
+/// Delays and patience of a loop.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// First delay after a failure; each further one is twice as long.
+    pub retry_initial: Duration,
+    /// Longest delay after a failure.
+    pub retry_max: Duration,
+    /// Delay before what could not be decoded is tried again.
+    pub undecodable_retry: Duration,
+    /// Time for which a position beyond the log's end is taken for a leader that lags.
+    pub beyond_end_patience: Duration,
+    /// Time for which fetches may bring nothing of what the partition holds before a warning says so.
+    pub no_records_warning: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            retry_initial: Duration::from_millis(100),
+            retry_max: Duration::from_secs(5),
+            undecodable_retry: Duration::from_secs(60),
+            beyond_end_patience: Duration::from_secs(30),
+            no_records_warning: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Reads one partition from a position on.
+pub struct PartitionLoop<R> {
+    reader: R,
+    topic: Arc<str>,
+    partition: i32,
+    position: i64,
+    sink: Arc<dyn Sink>,
+    timing: Timing,
+    delays: Delays,
+    halted: Option<Halt>,
+    beyond_end_since: Option<Instant>,
+    no_records_since: Option<Instant>,
+}
+
+impl<R: PartitionReader> PartitionLoop<R> {
+    /// Starts at offset `start`, the next one to be read.
+    pub fn new(reader: R, topic: Arc<str>, partition: i32, start: i64, sink: Arc<dyn Sink>, timing: Timing) -> Self {
+        Self {
+            reader,
+            topic,
+            partition,
+            position: start,
+            sink,
+            timing,
+            delays: Delays::new(timing.retry_initial, timing.retry_max),
+            halted: None,
+            beyond_end_since: None,
+            no_records_since: None,
+        }
+    }
+
+    /// Reads until `shutdown` is cancelled, and then ends at once, whatever it waits for.
+    ///
+    /// Returns the position: all records below it were delivered. Records at and beyond it may have been delivered
+    /// too, where the end came in the middle of a fetch's records.
+    pub async fn run(mut self, shutdown: CancellationToken) -> i64 {
+        match shutdown.run_until_cancelled(self.read()).await {
+            None => self.position,
+            Some(never) => match never {},
+        }
+    }
+
+    async fn read(&mut self) -> Infallible {
+        loop {
+            self.sink.room().await;
+            let asked = Instant::now();
+            match self.reader.fetch(self.position).await {
+                Ok(fetched) => self.take(fetched, asked).await,
+                Err(FetchError::OutOfRange) => self.out_of_range().await,
+                Err(error) => self.failed(error).await,
+            }
+        }
+    }
+
+    async fn take(&mut self, fetched: Fetched, asked: Instant) {
+        let Fetched { records, next_offset, high_watermark } = fetched;
+        self.beyond_end_since = None;
+        let progress = next_offset > self.position || high_watermark <= self.position;
+        for record in records {
+            self.sink.deliver(record).await;
+        }
+        self.position = self.position.max(next_offset);
+        self.sink.advanced(self.position, high_watermark);
+        if progress {
+            self.no_records_since = None;
+            self.delays.reset();
+            self.resume();
+        } else {
+            self.no_records(high_watermark, asked).await;
+        }
+    }
+
+    /// The partition holds more, but nothing came: a transaction that is still open, or a batch of which no record is
+    /// left from the position on. rskafka hides where such a batch ends, so it cannot be passed.
+    async fn no_records(&mut self, high_watermark: i64, asked: Instant) {
+        let since = *self.no_records_since.get_or_insert(asked);
+        if since.elapsed() >= self.timing.no_records_warning {
+            if self.halt(Halt::NoRecords) {
+                let (topic, partition, offset) = (&self.topic, self.partition, self.position);
+                warn!(
+                    %topic, partition, offset, high_watermark,
+                    "Fetches bring no records although the partition holds more: a transaction is open, or a batch \
+                     has no records left from here on; the position stays"
+                );
+            }
+        } else if self.halted != Some(Halt::NoRecords) {
+            self.resume();
+        }
+        // Such a batch comes at once, whole, each time; an open transaction may end any moment.
+        let delay = self.delays.advance().min(NO_RECORDS_MAX_DELAY);
+        sleep(delay.saturating_sub(asked.elapsed())).await;
+    }
+
+    async fn out_of_range(&mut self) {
+        let bounds = match self.reader.bounds().await {
+            Ok(bounds) => bounds,
+            Err(error) => return self.failed(error).await,
+        };
+        let (topic, partition, offset) = (&self.topic, self.partition, self.position);
+        let (log_start, log_end) = (bounds.log_start, bounds.log_end);
+        if offset < log_start {
+            let lost = log_start - offset;
+            error!(
+                %topic, partition, offset, log_start, lost,
+                "Retention has deleted records that were not read yet; going on at the log's start"
+            );
+            self.sink.lost_to_retention(offset, log_start);
+            self.jump(log_start);
+            return;
+        }
+        if offset <= log_end {
+            // The log has moved between the two answers.
+            self.beyond_end_since = None;
+            debug!(%topic, partition, offset, log_start, log_end, "The offset is in the log by now");
+            return sleep(self.delays.advance()).await;
+        }
+        let since = *self.beyond_end_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.timing.beyond_end_patience {
+            error!(
+                %topic, partition, offset, log_start, log_end,
+                "The log ends before the position: the topic was made anew or truncated; going on at the log's start"
+            );
+            self.sink.log_restarted(offset, log_start);
+            self.jump(log_start);
+            return;
+        }
+        if self.halt(Halt::BeyondEnd) {
+            let (topic, patience) = (&self.topic, self.timing.beyond_end_patience);
+            warn!(
+                %topic, partition, offset, log_start, log_end, ?patience,
+                "The position lies beyond the log's end; waiting for a leader that may lag"
+            );
+        }
+        sleep(self.delays.advance()).await;
+    }
+
+    async fn failed(&mut self, error: FetchError) {
+        self.beyond_end_since = None;
+        self.no_records_since = None;
+        let (why, detail) = match error {
+            FetchError::Unavailable { detail } => (Halt::Unavailable, detail),
+            FetchError::Denied { detail } => (Halt::Denied, detail),
+            FetchError::Undecodable { detail } => (Halt::Undecodable, detail),
+            // The bounds cannot be out of range; a reader that says so has no answer.
+            FetchError::OutOfRange => (Halt::Unavailable, FetchError::OutOfRange.to_string()),
+        };
+        let news = self.halt(why);
+        let (topic, partition, offset) = (&self.topic, self.partition, self.position);
+        if why == Halt::Undecodable {
+            let retry = self.timing.undecodable_retry;
+            if news {
+                error!(
+                    %topic, partition, offset, detail, ?retry,
+                    "Cannot decode what follows this offset, so this partition stops here and is tried again; nothing \
+                     is skipped. Known causes: a transaction marker, a header without a value, a damaged batch. Look \
+                     with kafka-console-consumer --partition --offset; move what is wanted to a clean topic, or delete \
+                     up to behind it with kafka-delete-records"
+                );
+            }
+            return sleep(retry).await;
+        }
+        let delay = self.delays.advance();
+        match why {
+            _ if !news => debug!(%topic, partition, offset, detail, ?delay, "Still cannot fetch"),
+            Halt::Denied => error!(%topic, partition, offset, detail, "The broker denies the fetch; trying on"),
+            _ => warn!(%topic, partition, offset, detail, "Cannot fetch; trying on"),
+        }
+        sleep(delay).await;
+    }
+
+    fn jump(&mut self, position: i64) {
+        self.position = position;
+        self.beyond_end_since = None;
+        self.delays.reset();
+    }
+
+    /// Notes why there is no progress. Whether that is news.
+    fn halt(&mut self, why: Halt) -> bool {
+        let news = self.halted != Some(why);
+        if news {
+            self.halted = Some(why);
+            self.delays.reset();
+            self.sink.halted(why);
+        }
+        news
+    }
+
+    fn resume(&mut self) {
+        if let Some(why) = self.halted.take() {
+            let (topic, partition, offset) = (&self.topic, self.partition, self.position);
+            info!(%topic, partition, offset, ?why, "Fetching again");
+            self.sink.resumed();
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One rskafka client for all partition readers and writers, thrown away when one of them has lost trust in it.
+//!
+//! Owns when that client is built and dropped. Each user keeps its own partition client, and with it its own
+//! connection to the leader; the shared part is the connection for metadata. A client of which a call has timed out
+//! may hold a dead connection for ever, so the user that saw it discards the client, and whoever asks next builds
+//! one anew from the bootstrap addresses. The others keep what they have for as long as it works.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rskafka::client::{
+    Client,
+    error::{Error as ClientError, ProtocolError, RequestError},
+    partition::{PartitionClient, UnknownTopicHandling},
+};
+use tokio::time::error::Elapsed;
+
+use super::client::{self, Connector};
+
+/// Hands out one client until it is discarded. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SharedClient {
+    connector: Connector,
+    current: Arc<Mutex<Option<Arc<Client>>>>,
+    building: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Why there is no client for a partition.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No broker can be reached.
+    #[error(transparent)]
+    Connect(#[from] client::Error),
+    /// The brokers list no such topic to us.
+    #[error("the brokers list no topic {topic}: it is missing, or this user may not describe it")]
+    UnknownTopic {
+        /// Name of the topic.
+        topic: String,
+    },
+    /// The topic has no such partition.
+    #[error("topic {topic} has no partition {partition}")]
+    UnknownPartition {
+        /// Name of the topic.
+        topic: String,
+        /// The partition that was asked for.
+        partition: i32,
+    },
+    /// A call failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A call was not answered in time.
+    #[error("no answer from the brokers within {after:?}")]
+    Timeout {
+        /// How long was waited.
+        after: Duration,
+    },
+}
+
+/// What a failed call leaves of the connections that it used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    /// The broker answered and would answer again.
+    All,
+    /// The partition's connection may lead to the wrong broker.
+    Client,
+    /// Nothing: a connection is broken, or answers no more.
+    Nothing,
+}
+
+impl Error {
+    fn leaves(&self) -> Leaves {
+        match self {
+            Self::UnknownTopic { .. } | Self::UnknownPartition { .. } => Leaves::Client,
+            Self::Client(ClientError::ServerError { protocol_error, .. }) => match protocol_error {
+                ProtocolError::MessageTooLarge
+                | ProtocolError::RecordListTooLarge
+                | ProtocolError::InvalidRecord
+                | ProtocolError::NotEnoughReplicas
+                | ProtocolError::NotEnoughReplicasAfterAppend => Leaves::All,
+                _ => Leaves::Client,
+            },
+            Self::Client(ClientError::Request(RequestError::ReadVersionedError(_) | RequestError::WriteError(_))) => {
+                Leaves::Client
+            }
+            Self::Connect(_) | Self::Timeout { .. } | Self::Client(_) => Leaves::Nothing,
+        }
+    }
+}
+
+impl SharedClient {
+    /// Connects only when it is first used.
+    pub fn new(connector: Connector) -> Self {
+        Self { connector, current: Arc::default(), building: Arc::default() }
+    }
+
+    /// The current client, built if there is none. Of several callers one builds and the others wait for it.
+    async fn get(&self) -> Result<Arc<Client>, Error> {
+        let _building = match self.current() {
+            Some(client) => return Ok(client),
+            None => self.building.lock().await,
+        };
+        if let Some(client) = self.current() {
+            return Ok(client);
+        }
+        let client = Arc::new(self.connector.rskafka().await?);
+        *self.lock() = Some(Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Drops `client` for all who ask later, unless another has replaced it already.
+    fn discard(&self, client: &Arc<Client>) {
+        let mut current = self.lock();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, client)) {
+            *current = None;
+        }
+    }
+
+    fn current(&self) -> Option<Arc<Client>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A partition client and the shared client that it was made of, connected when it is first needed.
+#[derive(Debug)]
+pub(super) struct PartitionLink {
+    shared: SharedClient,
+    topic: Arc<str>,
+    client: Option<Arc<Client>>,
+    partition: Option<PartitionClient>,
+}
+
+impl PartitionLink {
+    pub(super) fn new(shared: SharedClient, topic: Arc<str>) -> Self {
+        Self { shared, topic, client: None, partition: None }
+    }
+
+    /// Number of partitions that the brokers list for the topic, at least 1.
+    ///
+    /// Asks for all topics, because asking for one by its name can create it.
+    pub(super) async fn partition_count(&mut self) -> Result<i32, Error> {
+        let client = match &self.client {
+            Some(client) => client,
+            None => self.client.insert(self.shared.get().await?),
+        };
+        let topics = client.list_topics().await?;
+        let found = topics.into_iter().find(|listed| listed.name == *self.topic);
+        let count = found.map_or(0, |topic| i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX));
+        if count == 0 { Err(Error::UnknownTopic { topic: self.topic.to_string() }) } else { Ok(count) }
+    }
+
+    /// The client of the partition that `choose` takes of so many; connects if there is none.
+    pub(super) async fn partition(
+        &mut self,
+        choose: impl FnOnce(i32) -> i32 + Send,
+    ) -> Result<&PartitionClient, Error> {
+        let connected = match self.partition.take() {
+            Some(connected) => connected,
+            None => self.connect(choose).await?,
+        };
+        Ok(self.partition.insert(connected))
+    }
+
+    async fn connect(&mut self, choose: impl FnOnce(i32) -> i32 + Send) -> Result<PartitionClient, Error> {
+        let count = self.partition_count().await?;
+        let partition = choose(count);
+        let client = self.client.as_ref().filter(|_| (0..count).contains(&partition));
+        let client = client.ok_or_else(|| Error::UnknownPartition { topic: self.topic.to_string(), partition })?;
+        Ok(client.partition_client(&*self.topic, partition, UnknownTopicHandling::Error).await?)
+    }
+
+    /// What became of a call that had `limit` to finish; a failure lets go of all that it has made doubtful.
+    pub(super) fn settle<T>(
+        &mut self,
+        limit: Duration,
+        outcome: Result<Result<T, Error>, Elapsed>,
+    ) -> Result<T, Error> {
+        let result = outcome.unwrap_or(Err(Error::Timeout { after: limit }));
+        match result.as_ref().map_err(Error::leaves) {
+            Ok(_) | Err(Leaves::All) => {}
+            Err(Leaves::Client) => {
+                self.partition = None;
+                self.client = None;
+            }
+            Err(Leaves::Nothing) => {
+                self.partition = None;
+                if let Some(client) = self.client.take() {
+                    self.shared.discard(&client);
+                }
+            }
+        }
+        result
+    }
+}
