@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 /// Configured by environment variables; `postlane config` shows what is in force.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -31,7 +31,7 @@ const EX_CONFIG: u8 = 78;
 const EX_TEMPFAIL: u8 = 75;
 
 /// Runs the command that the arguments name.
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
     let config = match load() {
         Ok(config) => config,

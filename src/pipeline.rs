@@ -186,7 +186,7 @@ impl Pipeline {
     }
 
     /// Does what was decided: the one place where a mail's outcome turns into what happens to its record.
-    fn follow(self: &Arc<Self>, mut job: Job, decision: Decision) {
+    fn follow(self: &Arc<Self>, job: Job, decision: Decision) {
         match decision {
             Decision::Sent => {
                 let reply = job.attempts.as_ref().and_then(Attempts::accepted).map(Reply::to_string).unwrap_or_default();

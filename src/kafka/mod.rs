@@ -2,6 +2,7 @@
 //!
 //! Owns every connection to a broker. Knows nothing of mail.
 
+pub mod assignment;
 pub mod client;
 pub mod coordinator;
 pub mod dead_letter;

@@ -6,6 +6,7 @@
 //! one anew from the bootstrap addresses. The others keep what they have for as long as it works.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,9 +16,12 @@ use rskafka::client::{
     error::{Error as ClientError, ProtocolError, RequestError},
     partition::{PartitionClient, UnknownTopicHandling},
 };
-use tokio::time::error::Elapsed;
+use tokio::time::{error::Elapsed, timeout};
 
 use super::client::{self, Connector};
+
+/// Time for the brokers to list their topics.
+const LIST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Hands out one client until it is discarded. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -107,6 +111,27 @@ impl SharedClient {
         let client = Arc::new(self.connector.rskafka().await?);
         *self.lock() = Some(Arc::clone(&client));
         Ok(client)
+    }
+
+    /// All topics that the brokers list to us, with their partitions in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// When the brokers cannot be reached or do not answer in time.
+    pub async fn topics(&self) -> Result<BTreeMap<String, Vec<i32>>, Error> {
+        let client = timeout(LIST_TIMEOUT, self.get()).await.map_err(|_| Error::Timeout { after: LIST_TIMEOUT })??;
+        let listed = match timeout(LIST_TIMEOUT, client.list_topics()).await {
+            Ok(Ok(listed)) => listed,
+            Ok(Err(error)) => {
+                self.discard(&client);
+                return Err(error.into());
+            }
+            Err(_) => {
+                self.discard(&client);
+                return Err(Error::Timeout { after: LIST_TIMEOUT });
+            }
+        };
+        Ok(listed.into_iter().map(|topic| (topic.name, topic.partitions.into_iter().collect())).collect())
     }
 
     /// Drops `client` for all who ask later, unless another has replaced it already.

@@ -15,7 +15,7 @@ use crate::{
         dead_letter::{Failure, Reason, Stage},
     },
     retry::Attempts,
-    template::Templates,
+    template::{RenderError, Templates},
 };
 
 /// One mail on its way: its record, its ticket, and what it has behind it.
@@ -49,18 +49,17 @@ impl Job {
 }
 
 /// Decodes a record; a panic is its failure.
-pub fn decode(record: &Record) -> Result<Message, Failure> {
+pub(super) fn decode(record: &Record) -> Result<Message, Failure> {
     guard(Stage::Decode, Reason::Malformed, || event::decode(record).map_err(|error| decode_failure(&error)))
 }
 
 /// Renders and composes; a panic is the mail's failure.
-pub fn compose(message: &Message, templates: &Templates, settings: &config::Mail) -> Result<Mail, Failure> {
+pub(super) fn compose(message: &Message, templates: &Templates, settings: &config::Mail) -> Result<Mail, Failure> {
     let failed = |failure: Failure| Failure { message_id: Some(message.id.clone()), ..failure };
     let rendered = guard(Stage::Template, Reason::RenderFailed, || {
-        templates.render_message(message, settings.subject_templates).map_err(|error| {
-            let reason = if templates.contains(&message.template) { Reason::RenderFailed } else { Reason::UnknownTemplate };
-            failure(Stage::Template, reason, error.to_string())
-        })
+        templates
+            .render_message(message, settings.subject_templates)
+            .map_err(|error| failure(Stage::Template, render_reason(&error), error.to_string()))
     })
     .map_err(failed)?;
     guard(Stage::Compose, Reason::Malformed, || {
@@ -99,6 +98,18 @@ fn decode_failure(error: &DecodeError) -> Failure {
     failure(Stage::Decode, reason, error.to_string())
 }
 
+fn render_reason(error: &RenderError) -> Reason {
+    match error {
+        RenderError::UnknownTemplate { .. } => Reason::UnknownTemplate,
+        RenderError::Part { .. } | RenderError::Subject { .. } => Reason::RenderFailed,
+    }
+}
+
 fn compose_reason(error: &ComposeError) -> Reason {
-    error.reason()
+    match error {
+        ComposeError::BadAddress { .. } => Reason::BadAddress,
+        ComposeError::BadHeader { .. } => Reason::BadHeader,
+        ComposeError::Malformed { .. } => Reason::Malformed,
+        ComposeError::TooLarge { .. } => Reason::TooLarge,
+    }
 }

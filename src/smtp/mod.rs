@@ -8,6 +8,7 @@ mod classify;
 mod connector;
 mod greeting;
 mod mail;
+pub mod relay;
 mod reply;
 mod session;
 #[cfg(test)]
