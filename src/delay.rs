@@ -74,7 +74,10 @@ mod tests {
     fn the_default_retry_schedule() {
         let minutes = |number: u64| Duration::from_secs(60 * number);
         let mut delays = Delays::new(minutes(1), 5.0, 0.0, minutes(15));
-        assert_eq!([delays.advance(), delays.advance(), delays.advance(), delays.advance()].map(|d| d.as_secs() / 60), [1, 5, 15, 15]);
+        assert_eq!(
+            [delays.advance(), delays.advance(), delays.advance(), delays.advance()].map(|d| d.as_secs() / 60),
+            [1, 5, 15, 15]
+        );
     }
 
     proptest! {

@@ -28,7 +28,9 @@ pub fn text(text: &str) -> String {
 fn word(word: &str) -> Cow<'_, str> {
     let Some(at) = word.find('@') else { return Cow::Borrowed(word) };
     let is_local = |c: char| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.\"".contains(c);
-    let start = word[..at].rfind(|c| !is_local(c)).map_or(0, |before| before + word[before..].chars().next().map_or(1, char::len_utf8));
+    let start = word[..at]
+        .rfind(|c| !is_local(c))
+        .map_or(0, |before| before + word[before..].chars().next().map_or(1, char::len_utf8));
     let first: String = word[start..at].chars().take(1).collect();
     Cow::Owned(format!("{}{first}***{}", &word[..start], &word[at..]))
 }

@@ -35,7 +35,10 @@ use crate::{
     retry::{Attempts, Decision, Ending, Now},
     schedule::Scheduler,
     shutdown::Shutdown,
-    smtp::{Class, Reply, relay::{Pass, Relay}},
+    smtp::{
+        Class, Reply,
+        relay::{Pass, Relay},
+    },
     template::Templates,
 };
 
@@ -170,12 +173,15 @@ impl Pipeline {
             self.relay.down(pass, &mask::text(&reply.to_string()));
         } else if classes().any(|class| matches!(class, Class::Refused { at_mail: true, .. })) {
             if self.relay.refused_at_mail() {
-                self.relay.down(pass, "it has refused 20 mails in a row at MAIL: check MAIL_FROM and the relay's rules");
+                self.relay
+                    .down(pass, "it has refused 20 mails in a row at MAIL: check MAIL_FROM and the relay's rules");
                 self.requeue_suspects();
             } else {
                 self.relay.answered(pass);
             }
-        } else if classes().all(|class| matches!(class, Class::Stale { .. } | Class::BrokenOff { .. } | Class::OutcomeUnknown { .. })) {
+        } else if classes()
+            .all(|class| matches!(class, Class::Stale { .. } | Class::BrokenOff { .. } | Class::OutcomeUnknown { .. }))
+        {
             // nothing that a working relay must have said: a probe has not succeeded
             if pass.is_probe() {
                 self.relay.down(pass, "it takes sessions but breaks them off");
@@ -189,7 +195,8 @@ impl Pipeline {
     fn follow(self: &Arc<Self>, job: Job, decision: Decision) {
         match decision {
             Decision::Sent => {
-                let reply = job.attempts.as_ref().and_then(Attempts::accepted).map(Reply::to_string).unwrap_or_default();
+                let reply =
+                    job.attempts.as_ref().and_then(Attempts::accepted).map(Reply::to_string).unwrap_or_default();
                 info!(
                     outcome = "sent",
                     id = job.id,

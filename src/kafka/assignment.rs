@@ -88,7 +88,12 @@ pub struct Assignment {
 
 impl Assignment {
     /// Prepares; nothing is asked before [`Assignment::run`].
-    pub fn new(coordinator: Coordinator, client: SharedClient, settings: Settings, partitions: Arc<dyn Partitions>) -> Self {
+    pub fn new(
+        coordinator: Coordinator,
+        client: SharedClient,
+        settings: Settings,
+        partitions: Arc<dyn Partitions>,
+    ) -> Self {
         Self {
             coordinator,
             client,
@@ -172,7 +177,10 @@ impl Assignment {
             }
         }
         if forgotten > 0 && self.forgotten == 0 {
-            warn!(forgotten, "the commits' metadata has no room for all that is settled: a crash now would send these mails again");
+            warn!(
+                forgotten,
+                "the commits' metadata has no room for all that is settled: a crash now would send these mails again"
+            );
         }
         self.forgotten = forgotten;
         match self.store(due).await {
@@ -287,15 +295,8 @@ impl Assignment {
 
     /// Finds the starts of new partitions of a topic, commits them, and only then hands the partitions out.
     async fn take_over(&mut self, topic: &Arc<str>, all: &[i32], new: &[i32]) -> Result<(), positions::Error> {
-        let starts = positions::starts(
-            &mut self.coordinator,
-            &self.client,
-            topic,
-            all,
-            new,
-            self.settings.reset,
-        )
-        .await?;
+        let starts =
+            positions::starts(&mut self.coordinator, &self.client, topic, all, new, self.settings.reset).await?;
         // the commit also tells whether the group is in use by another program
         let commits: Vec<Commit> = starts
             .iter()
@@ -305,7 +306,11 @@ impl Assignment {
             if let Err(refusal) = settled.result
                 && refusal != Refusal::MetadataTooLarge
             {
-                return Err(positions::Error::Refused { topic: Arc::clone(topic), partition: settled.partition, refusal });
+                return Err(positions::Error::Refused {
+                    topic: Arc::clone(topic),
+                    partition: settled.partition,
+                    refusal,
+                });
             }
         }
         for Start { partition, tracker } in starts {

@@ -6,7 +6,6 @@ pub mod assignment;
 pub mod client;
 pub mod coordinator;
 pub mod dead_letter;
-mod delay;
 pub mod fetch;
 pub mod offsets;
 pub mod record;

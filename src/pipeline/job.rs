@@ -71,8 +71,9 @@ pub(super) fn compose(message: &Message, templates: &Templates, settings: &confi
 
 fn guard<T>(stage: Stage, reason: Reason, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     // what the closure borrows is only read, so a panic leaves nothing half done behind
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(failure(stage, reason, "postlane failed on this record: a defect, please report it".to_owned())))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(failure(stage, reason, "postlane failed on this record: a defect, please report it".to_owned()))
+    })
 }
 
 fn failure(stage: Stage, reason: Reason, message: String) -> Failure {

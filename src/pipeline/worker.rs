@@ -10,8 +10,7 @@ use tracing::debug;
 use super::{Attempted, Job, Pipeline};
 use crate::{
     compose::Mail,
-    config,
-    mask,
+    config, mask,
     schedule::Slot,
     smtp::{
         Attempt, Class, Connector, OpenError, Outgoing, Progress, Session, Stage, Verdict, classify,
@@ -226,9 +225,8 @@ impl Worker {
     async fn retire(&mut self) {
         let limit = self.settings.max_messages_per_session;
         let idle = self.settings.idle_timeout;
-        let over = |held: &Held| {
-            !held.session.is_usable() || held.session.mails() >= limit || held.used.elapsed() >= idle
-        };
+        let over =
+            |held: &Held| !held.session.is_usable() || held.session.mails() >= limit || held.used.elapsed() >= idle;
         if self.held.as_ref().is_some_and(over) {
             self.close().await;
         }

@@ -284,9 +284,10 @@ fn attempts_of_others_count_but_one_is_always_made() {
 fn a_mail_may_ask_for_more_or_fewer_attempts_within_the_limit() {
     for (asked, allowed) in [(Some(1), 1), (Some(5), 5), (Some(10), 10), (Some(5000), 10), (None, 3)] {
         let mut attempts = Attempts::new(&Message { max_retries: asked, ..message() }, [0], &settings());
-        let made = 1 + (0..100)
-            .take_while(|_| matches!(attempts.conclude(vec![(0, deferred())], now()), Decision::Wait(_)))
-            .count();
+        let made = 1
+            + (0..100)
+                .take_while(|_| matches!(attempts.conclude(vec![(0, deferred())], now()), Decision::Wait(_)))
+                .count();
         assert_eq!(made, allowed, "{asked:?}");
     }
 }

@@ -18,9 +18,9 @@ use tokio::{
 };
 
 use super::{health::Part, writer::Context};
-use crate::kafka::{
+use crate::{
     delay::Delays,
-    shared_client::{Error, PartitionLink},
+    kafka::shared_client::{Error, PartitionLink},
 };
 
 /// Bytes of letters in a batch, before compression, that is not a single letter.
@@ -111,7 +111,7 @@ impl Lane {
         let context = Arc::clone(&self.context);
         let (topic, part) = (&*context.topic, Part::Partition(self.index));
         let _attempt = context.health.attempt(part);
-        let mut delays = Delays::new(context.timing.retry_initial, context.timing.retry_max);
+        let mut delays = Delays::doubling(context.timing.retry_initial, context.timing.retry_max);
         loop {
             // Who does not wait any more keeps the record unsettled, and will come again with it.
             batch.retain(|order| !order.done.is_closed());

@@ -25,7 +25,10 @@ use super::{
     lane::{Lane, Order, Outcome},
     letter, stub,
 };
-use crate::kafka::{Record, SharedClient, delay::Delays, shared_client::PartitionLink};
+use crate::{
+    delay::Delays,
+    kafka::{Record, SharedClient, shared_client::PartitionLink},
+};
 
 /// Letters that wait in one lane at the most.
 const LANE_LETTERS: usize = 1024;
@@ -121,7 +124,7 @@ impl DeadLetters {
     /// [`Stopped`] when the writer's own tasks are gone: the process should end.
     pub async fn write(&self, record: &Record, failure: &Failure) -> Result<(), Stopped> {
         let timing = self.context.timing;
-        let mut delays = Delays::new(timing.retry_initial, timing.retry_max);
+        let mut delays = Delays::doubling(timing.retry_initial, timing.retry_max);
         let mut whole = true;
         let mut said = false;
         loop {
@@ -183,7 +186,7 @@ impl DeadLetters {
         let Context { shared, topic, timing, health, partition_count } = &*self.context;
         let _attempt = health.attempt(Part::Topic);
         let mut link = PartitionLink::new(shared.clone(), Arc::clone(topic));
-        let mut delays = Delays::new(timing.retry_initial, timing.retry_max);
+        let mut delays = Delays::doubling(timing.retry_initial, timing.retry_max);
         loop {
             if let Some(count) = known() {
                 return count;

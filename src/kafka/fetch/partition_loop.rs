@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::{FetchError, Fetched, PartitionReader};
-use crate::kafka::{Record, delay::Delays};
+use crate::{delay::Delays, kafka::Record};
 
 /// Longest delay between fetches that bring nothing of what the partition holds.
 const NO_RECORDS_MAX_DELAY: Duration = Duration::from_secs(1);
@@ -108,7 +108,7 @@ impl<R: PartitionReader> PartitionLoop<R> {
             position: start,
             sink,
             timing,
-            delays: Delays::new(timing.retry_initial, timing.retry_max),
+            delays: Delays::doubling(timing.retry_initial, timing.retry_max),
             halted: None,
             beyond_end_since: None,
             no_records_since: None,

@@ -49,7 +49,8 @@ impl Rate {
     pub(super) fn sent(&mut self, now: Instant) {
         let elapsed = now.duration_since(self.measured.since);
         if elapsed >= SPAN {
-            self.measured = Measured { since: now, count: 0, last: f64::from(self.measured.count) / elapsed.as_secs_f64() };
+            self.measured =
+                Measured { since: now, count: 0, last: f64::from(self.measured.count) / elapsed.as_secs_f64() };
         }
         self.measured.count += 1;
     }
