@@ -233,12 +233,15 @@ impl Cluster {
         self.start_brokers().await
     }
 
-    /// Freezes all brokers (SIGSTOP): connections stay open, and nothing answers.
+    /// Freezes all brokers (SIGSTOP): connections stay open, and from the return on nothing answers.
     ///
     /// # Errors
     /// When the cluster is not ours or does not run.
-    pub fn pause(&self) -> Result<()> {
-        self.ours()?.iter().try_for_each(Node::pause)
+    pub async fn pause(&self) -> Result<()> {
+        for node in self.ours()? {
+            node.pause().await?;
+        }
+        Ok(())
     }
 
     /// Lets frozen brokers go on (SIGCONT).

@@ -14,7 +14,6 @@ use anyhow::{Context as _, Result, bail};
 use super::java::Java;
 use super::runtime::{Runtime, path_text};
 use super::wire::Connection;
-use crate::process::Signal;
 
 /// A cold start on a busy machine takes less.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -117,10 +116,9 @@ impl Node {
     /// When the process cannot be signalled.
     pub async fn stop(&self) -> Result<()> {
         let Some(mut java) = self.lock().take() else { return Ok(()) };
-        java.signal(Signal::CONT)?;
-        java.signal(Signal::TERM)?;
+        java.terminate()?;
         if java.wait(STOP_LIMIT).await.is_err() {
-            java.signal(Signal::KILL)?;
+            java.kill()?;
             java.wait(STOP_LIMIT).await?;
         }
         Ok(())
@@ -132,16 +130,19 @@ impl Node {
     /// When the process cannot be signalled.
     pub async fn kill(&self) -> Result<()> {
         let Some(mut java) = self.lock().take() else { return Ok(()) };
-        java.signal(Signal::KILL)?;
+        java.kill()?;
         java.wait(STOP_LIMIT).await
     }
 
-    /// Freezes it (SIGSTOP): connections stay open, and nothing answers.
+    /// Freezes it (SIGSTOP): connections stay open, and from the return on nothing answers.
     ///
     /// # Errors
     /// When it does not run or cannot be signalled.
-    pub fn pause(&self) -> Result<()> {
-        self.lock().as_mut().context("the broker does not run")?.signal(Signal::STOP)
+    pub async fn pause(&self) -> Result<()> {
+        let mut java = self.lock().take().context("the broker does not run")?;
+        let paused = java.pause().await;
+        *self.lock() = Some(java);
+        paused
     }
 
     /// Lets it go on (SIGCONT).
@@ -149,7 +150,7 @@ impl Node {
     /// # Errors
     /// When it does not run or cannot be signalled.
     pub fn resume(&self) -> Result<()> {
-        self.lock().as_mut().context("the broker does not run")?.signal(Signal::CONT)
+        self.lock().as_mut().context("the broker does not run")?.resume()
     }
 
     /// Starts the process without waiting for an answer.
