@@ -62,7 +62,7 @@ impl Builder {
     /// Starts the cluster and waits until it is ready, whatever `POSTLANE_TEST_BROKERS` says.
     ///
     /// # Errors
-    /// When there is neither Java with Maven nor Docker, and when a broker does not come up: then with the end of its log.
+    /// When there is neither Java with Maven nor Docker, and when a broker does not come up: then with what its log says.
     pub async fn start(self) -> Result<Cluster> {
         ensure!(self.brokers > 0, "a cluster has at least one broker");
         let mut attempt = 1;

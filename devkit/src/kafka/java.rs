@@ -4,12 +4,15 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::runtime::{Runtime, path_text};
 use crate::process::{Process, Signal};
+
+/// How long the end of a container is waited for where nobody can be told of its failure.
+const CONTAINER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A Java process that ends with the program that started it.
 #[derive(Debug)]
@@ -110,9 +113,12 @@ fn docker(process: &mut Process, arguments: &[&str]) -> Result<()> {
 
 impl Drop for Java {
     fn drop(&mut self) {
-        // The process itself dies with `Process`; a container has to be told.
-        if self.container.is_some() {
-            let _ = self.kill();
+        // The process itself dies with `Process`; a container has to be told, and its data is not to be removed before.
+        if self.container.is_some() && self.kill().is_ok() {
+            let deadline = Instant::now() + CONTAINER_LIMIT;
+            while self.is_running().unwrap_or(false) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     }
 }
