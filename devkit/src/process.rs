@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, waitid};
 
 pub use rustix::process::Signal;
 
@@ -24,6 +24,7 @@ exec "$@" 3<&- </dev/null"#;
 
 /// Waiting for a process to end looks at it this often.
 const POLL: Duration = Duration::from_millis(20);
+const PAUSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A child process in a process group of its own, killed when this is dropped or when the program ends in any way.
 #[derive(Debug)]
@@ -103,6 +104,24 @@ impl Process {
             return Ok(());
         }
         kill_process(self.pid, signal).with_context(|| format!("cannot signal process {}", self.id()))
+    }
+
+    /// Stops the process (SIGSTOP) and returns when none of its threads runs any more.
+    ///
+    /// # Errors
+    /// When it has ended, or cannot be stopped within ten seconds.
+    pub async fn pause(&mut self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let deadline = Instant::now() + PAUSE_LIMIT;
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        loop {
+            match waitid(WaitId::Pid(self.pid), stopped).context("cannot ask for the state of a child process")? {
+                Some(_) => return Ok(()),
+                None if self.exit_status()?.is_some() => bail!("process {} has ended", self.id()),
+                None if Instant::now() >= deadline => bail!("process {} does not stop", self.id()),
+                None => tokio::time::sleep(POLL).await,
+            }
+        }
     }
 
     /// Waits until the process has ended.

@@ -124,7 +124,7 @@ async fn a_broker_that_was_killed_comes_back_with_its_data_at_its_address() {
     cluster.restart().await.unwrap();
     assert_eq!(cluster.read_all("kept").await.unwrap()[0].text(), "before");
 
-    cluster.pause().unwrap();
+    cluster.pause().await.unwrap();
     let hung = tokio::time::timeout(Duration::from_secs(1), cluster.partitions("kept")).await;
     assert!(hung.is_err(), "a frozen broker does not answer");
     cluster.resume().unwrap();
@@ -136,6 +136,17 @@ async fn a_broker_that_was_killed_comes_back_with_its_data_at_its_address() {
     assert_eq!(cluster.read_all("kept").await.unwrap().len(), 2);
     drop(cluster);
     assert!(Cluster::attach(&address).await.is_err(), "it ends with its owner");
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_start_says_why() {
+    let error = Cluster::builder().property("num.network.threads", "0").start().await.unwrap_err();
+    assert!(format!("{error:#}").contains("Invalid value 0 for configuration num.network.threads"), "{error:#}");
+    // This one passes the storage tool and ends the broker itself, as a port that was taken in the meantime does.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listeners = format!("PLAINTEXT://127.0.0.1:0,CONTROLLER://{}", taken.local_addr().unwrap());
+    let error = Cluster::builder().property("listeners", listeners).start().await.unwrap_err();
+    assert!(format!("{error:#}").contains("Address already in use"), "{error:#}");
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ impl Builder {
     /// Starts the cluster and waits until it is ready, whatever `POSTLANE_TEST_BROKERS` says.
     ///
     /// # Errors
-    /// When there is neither Java with Maven nor Docker, and when a broker does not come up: then with the end of its log.
+    /// When there is neither Java with Maven nor Docker, and when a broker does not come up: then with what its log says.
     pub async fn start(self) -> Result<Cluster> {
         ensure!(self.brokers > 0, "a cluster has at least one broker");
         let mut attempt = 1;
@@ -233,12 +233,15 @@ impl Cluster {
         self.start_brokers().await
     }
 
-    /// Freezes all brokers (SIGSTOP): connections stay open, and nothing answers.
+    /// Freezes all brokers (SIGSTOP): connections stay open, and from the return on nothing answers.
     ///
     /// # Errors
     /// When the cluster is not ours or does not run.
-    pub fn pause(&self) -> Result<()> {
-        self.ours()?.iter().try_for_each(Node::pause)
+    pub async fn pause(&self) -> Result<()> {
+        for node in self.ours()? {
+            node.pause().await?;
+        }
+        Ok(())
     }
 
     /// Lets frozen brokers go on (SIGCONT).

@@ -89,7 +89,7 @@ impl ForeignConsumer {
     /// # Errors
     /// When it does not end.
     pub async fn leave(mut self) -> Result<()> {
-        self.java.signal(crate::process::Signal::TERM)?;
+        self.java.terminate()?;
         self.java.wait(JOIN_LIMIT).await
     }
 }

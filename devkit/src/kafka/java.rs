@@ -4,18 +4,22 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::runtime::{Runtime, path_text};
 use crate::process::{Process, Signal};
 
+/// How long the end of a container is waited for where nobody can be told of its failure.
+const CONTAINER_LIMIT: Duration = Duration::from_secs(10);
+
 /// A Java process that ends with the program that started it.
 #[derive(Debug)]
 pub(crate) struct Java {
     process: Process,
     container: Option<String>,
+    paused: bool,
 }
 
 impl Java {
@@ -40,7 +44,7 @@ impl Java {
             when_orphaned = format!("{when_orphaned}; rm -rf {quoted}; sleep 1; rm -rf {quoted}");
         }
         let process = Process::spawn_with_watcher(&line.program, &line.arguments, log, &when_orphaned)?;
-        Ok(Self { process, container: line.container })
+        Ok(Self { process, container: line.container, paused: false })
     }
 
     /// Whether it has not ended yet.
@@ -48,21 +52,42 @@ impl Java {
         Ok(self.process.exit_status()?.is_none())
     }
 
-    /// Sends a signal to the Java process; one that has ended is no error.
-    pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
-        let Some(name) = &self.container else { return self.process.signal(signal) };
-        if self.process.exit_status()?.is_some() {
+    /// Asks it to end in order (SIGTERM), woken up where it was paused.
+    pub(crate) fn terminate(&mut self) -> Result<()> {
+        self.resume()?;
+        match &self.container {
+            None => self.process.signal(Signal::TERM),
+            Some(name) => docker(&mut self.process, &["kill", "--signal", "TERM", name]),
+        }
+    }
+
+    /// Kills it (SIGKILL).
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        match &self.container {
+            None => self.process.signal(Signal::KILL),
+            Some(name) => docker(&mut self.process, &["kill", name]),
+        }
+    }
+
+    /// Freezes it (SIGSTOP) and returns when none of its threads runs any more.
+    pub(crate) async fn pause(&mut self) -> Result<()> {
+        match &self.container {
+            None => self.process.pause().await?,
+            Some(name) => docker(&mut self.process, &["pause", name])?,
+        }
+        self.paused = true;
+        Ok(())
+    }
+
+    /// Lets it go on where it was paused.
+    pub(crate) fn resume(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.paused) {
             return Ok(());
         }
-        let run = Command::new("docker")
-            .args(["kill", "--signal", &signal.as_raw().to_string(), name])
-            .stdin(Stdio::null())
-            .output()
-            .context("cannot run docker")?;
-        if !run.status.success() && self.process.exit_status()?.is_none() {
-            bail!("docker kill failed: {}", String::from_utf8_lossy(&run.stderr).trim());
+        match &self.container {
+            None => self.process.signal(Signal::CONT),
+            Some(name) => docker(&mut self.process, &["unpause", name]),
         }
-        Ok(())
     }
 
     /// Waits until it has ended.
@@ -74,11 +99,26 @@ impl Java {
     }
 }
 
+/// A container is told through Docker; one that has ended is no error.
+fn docker(process: &mut Process, arguments: &[&str]) -> Result<()> {
+    if process.exit_status()?.is_some() {
+        return Ok(());
+    }
+    let run = Command::new("docker").args(arguments).stdin(Stdio::null()).output().context("cannot run docker")?;
+    if !run.status.success() && process.exit_status()?.is_none() {
+        bail!("docker {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&run.stderr).trim());
+    }
+    Ok(())
+}
+
 impl Drop for Java {
     fn drop(&mut self) {
-        // The process itself dies with `Process`; a container has to be told.
-        if self.container.is_some() {
-            let _ = self.signal(Signal::KILL);
+        // The process itself dies with `Process`; a container has to be told, and its data is not to be removed before.
+        if self.container.is_some() && self.kill().is_ok() {
+            let deadline = Instant::now() + CONTAINER_LIMIT;
+            while self.is_running().unwrap_or(false) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     }
 }

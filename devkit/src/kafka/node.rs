@@ -14,12 +14,13 @@ use anyhow::{Context as _, Result, bail};
 use super::java::Java;
 use super::runtime::{Runtime, path_text};
 use super::wire::Connection;
-use crate::process::Signal;
 
 /// A cold start on a busy machine takes less.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// An orderly stop that takes longer is cut short: the last brokers of a cluster wait in vain for a quorum.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+const LAST_ERRORS: usize = 20;
+const LAST_LINES: usize = 10;
 const POLL: Duration = Duration::from_millis(50);
 
 const LOG: &str = "broker.log";
@@ -48,6 +49,7 @@ pub(crate) struct Ports {
 pub struct Node {
     id: i32,
     address: String,
+    cluster_id: String,
     /// Lies in the folder of the cluster, which goes with it.
     folder: PathBuf,
     java: Mutex<Option<Java>>,
@@ -71,12 +73,13 @@ impl Node {
         }
         let _ = writeln!(text, "log.dirs={}", folder.join("data").display());
         std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-        let node = Self { id, address: format!("127.0.0.1:{}", ports.clients), folder, java: Mutex::new(None) };
+        let address = format!("127.0.0.1:{}", ports.clients);
+        let node = Self { id, address, cluster_id: cluster_id.to_owned(), folder, java: Mutex::new(None) };
         let arguments = ["format", "-t", cluster_id, "-c", path_text(&file)?];
         let mut format = node.spawn("kafka.tools.StorageTool", &arguments).await?;
         format.wait(START_LIMIT).await?;
         if !node.folder.join("data/meta.properties").exists() {
-            bail!("Kafka's storage tool failed:\n{}", node.log_tail());
+            bail!("Kafka's storage tool failed:\n{}", node.complaint());
         }
         Ok(node)
     }
@@ -105,7 +108,7 @@ impl Node {
     /// it runs.
     ///
     /// # Errors
-    /// When it ends instead or does not answer in time; the error has the end of its log.
+    /// When it ends instead or does not answer in time; the error has what its log says.
     pub async fn start(&self) -> Result<()> {
         self.launch().await?;
         self.until_ready(&[self.id], false).await
@@ -117,10 +120,9 @@ impl Node {
     /// When the process cannot be signalled.
     pub async fn stop(&self) -> Result<()> {
         let Some(mut java) = self.lock().take() else { return Ok(()) };
-        java.signal(Signal::CONT)?;
-        java.signal(Signal::TERM)?;
+        java.terminate()?;
         if java.wait(STOP_LIMIT).await.is_err() {
-            java.signal(Signal::KILL)?;
+            java.kill()?;
             java.wait(STOP_LIMIT).await?;
         }
         Ok(())
@@ -132,16 +134,19 @@ impl Node {
     /// When the process cannot be signalled.
     pub async fn kill(&self) -> Result<()> {
         let Some(mut java) = self.lock().take() else { return Ok(()) };
-        java.signal(Signal::KILL)?;
+        java.kill()?;
         java.wait(STOP_LIMIT).await
     }
 
-    /// Freezes it (SIGSTOP): connections stay open, and nothing answers.
+    /// Freezes it (SIGSTOP): connections stay open, and from the return on nothing answers.
     ///
     /// # Errors
     /// When it does not run or cannot be signalled.
-    pub fn pause(&self) -> Result<()> {
-        self.lock().as_mut().context("the broker does not run")?.signal(Signal::STOP)
+    pub async fn pause(&self) -> Result<()> {
+        let mut java = self.lock().take().context("the broker does not run")?;
+        let paused = java.pause().await;
+        *self.lock() = Some(java);
+        paused
     }
 
     /// Lets it go on (SIGCONT).
@@ -149,7 +154,7 @@ impl Node {
     /// # Errors
     /// When it does not run or cannot be signalled.
     pub fn resume(&self) -> Result<()> {
-        self.lock().as_mut().context("the broker does not run")?.signal(Signal::CONT)
+        self.lock().as_mut().context("the broker does not run")?.resume()
     }
 
     /// Starts the process without waiting for an answer.
@@ -168,14 +173,14 @@ impl Node {
         let deadline = Instant::now() + START_LIMIT;
         loop {
             if !self.is_running()? {
-                bail!("broker {} ended at its start; the end of its log:\n{}", self.id, self.log_tail());
+                bail!("broker {} ended at its start; from its log:\n{}", self.id, self.complaint());
             }
             match self.answers(brokers, leaders).await {
                 Ok(true) => return Ok(()),
                 Ok(false) | Err(_) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
-                Ok(false) => bail!("broker {} is not ready; the end of its log:\n{}", self.id, self.log_tail()),
+                Ok(false) => bail!("broker {} is not ready:\n{}", self.id, self.complaint()),
                 Err(error) => {
-                    return Err(error.context(format!("broker {} is not ready:\n{}", self.id, self.log_tail())));
+                    return Err(error.context(format!("broker {} is not ready:\n{}", self.id, self.complaint())));
                 }
             }
         }
@@ -183,9 +188,11 @@ impl Node {
 
     async fn answers(&self, brokers: &[i32], leaders: bool) -> Result<bool> {
         let metadata = Connection::open(&self.address).await?.metadata(None).await?;
+        // Another cluster's broker may have taken the port, while ours is about to fail.
+        let ours = metadata.cluster_id.as_ref().is_some_and(|id| id.as_str() == self.cluster_id);
         let known = brokers.iter().all(|id| metadata.brokers.iter().any(|broker| broker.node_id.0 == *id));
         let mut partitions = metadata.topics.iter().flat_map(|topic| &topic.partitions);
-        Ok(known && (!leaders || partitions.all(|partition| partition.leader_id.0 >= 0)))
+        Ok(ours && known && (!leaders || partitions.all(|partition| partition.leader_id.0 >= 0)))
     }
 
     async fn spawn(&self, class: &str, arguments: &[&str]) -> Result<Java> {
@@ -193,17 +200,28 @@ impl Node {
         Java::spawn(Runtime::get().await?, &JVM, class, arguments, &log, self.folder.parent())
     }
 
-    /// The last lines that the broker wrote.
-    pub(crate) fn log_tail(&self) -> String {
+    /// What the log says of the reason why the broker does not work.
+    fn complaint(&self) -> String {
         let log = std::fs::read(self.folder.join(LOG)).unwrap_or_default();
-        let text = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+        excerpt(&String::from_utf8_lossy(&log))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Java>> {
         self.java.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The last errors and the last lines: a broker that fails goes on to write a page about its orderly shutdown.
+fn excerpt(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let ending = lines.len().saturating_sub(LAST_LINES);
+    let tells = |line: &&&str| {
+        let word = |word: &&str| line.contains(word);
+        ["ERROR", "FATAL", "Exception"].iter().any(word) && !line.starts_with(char::is_whitespace) && !word(&" INFO ")
+    };
+    let errors: Vec<&str> = lines[..ending].iter().filter(tells).copied().collect();
+    let errors = &errors[errors.len().saturating_sub(LAST_ERRORS)..];
+    [errors, &lines[ending..]].concat().join("\n")
 }
 
 /// Ports for `count` brokers, free at the moment.
@@ -225,4 +243,19 @@ pub(crate) fn free_ports(count: usize) -> Result<Vec<Ports>> {
         bail!("no free ports between 15000 and 32000");
     }
     Ok(ports.chunks_exact(2).map(|pair| Ports { clients: pair[0], controller: pair[1] }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LAST_LINES, excerpt};
+
+    #[test]
+    fn an_excerpt_has_the_reason_and_the_end() {
+        let shutdown = "08:15:00.100 [main] INFO a.B - Stopped\n".repeat(100);
+        let log = format!("INFO up\n[main] ERROR a.B - cannot bind\n\tat java.net.BindException\n{shutdown}");
+        let lines: Vec<String> = excerpt(&log).lines().map(str::to_owned).collect();
+        assert_eq!(lines[0], "[main] ERROR a.B - cannot bind");
+        assert_eq!(lines.len(), 1 + LAST_LINES);
+        assert_eq!(excerpt("one\nERROR two"), "one\nERROR two", "nothing is told twice");
+    }
 }

@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 
 use super::cluster::Cluster;
 
-/// A request holds about this much, well below a broker's default limit for a batch (1 MiB). Each request costs rskafka
-/// some 45 ms, whatever its size, so that fewer and larger ones are faster.
+/// A request holds about this much, below a broker's default limit for a batch (1 MiB). On loopback rskafka stalls for some
+/// 44 ms on requests between 8 and 64 KiB, and not on larger ones: 512 KiB take 2 ms.
 const BATCH_BYTES: usize = 512 << 10;
 const FETCH_BYTES: i32 = 8 << 20;
 const FETCH_WAIT_MS: i32 = 500;

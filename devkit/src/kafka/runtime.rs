@@ -71,7 +71,9 @@ impl Runtime {
 
     async fn from_docker() -> Result<Self> {
         let image = format!("apache/kafka:{KAFKA_VERSION}");
-        output("docker", &["version", "--format", "{{.Server.Version}}"]).await.context("no Docker daemon answers")?;
+        output("docker", &["version", "--format", "{{.Server.Version}}"])
+            .await
+            .map_err(|_| anyhow!("no Docker daemon answers"))?;
         if output("docker", &["image", "inspect", "--format", "{{.Id}}", &image]).await.is_err() {
             eprintln!("devkit: pulling the image {image} (once)");
             output("docker", &["pull", "--quiet", &image]).await?;
@@ -164,7 +166,7 @@ fn cache_folder() -> PathBuf {
 async fn fetch_jars(target: &Path) -> Result<()> {
     let cache = target.parent().context("the folder of the jars has a parent")?.to_owned();
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    let lock_path = target.with_extension("lock");
+    let lock_path = cache.join(format!("kafka-{KAFKA_VERSION}.lock"));
     let lock = File::create(&lock_path).with_context(|| format!("cannot make {}", lock_path.display()))?;
     let _lock = tokio::task::spawn_blocking(move || {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).map(|()| lock)
@@ -174,16 +176,18 @@ async fn fetch_jars(target: &Path) -> Result<()> {
     if target.is_dir() {
         return Ok(());
     }
-    eprintln!("devkit: downloading Apache Kafka {KAFKA_VERSION} with Maven into {} (once)", target.display());
     let work = tempfile::Builder::new().prefix(".kafka-").tempdir_in(&cache)?;
     std::fs::write(work.path().join("pom.xml"), project_file())?;
     let run = Command::new("mvn")
         .args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=jars"])
         .current_dir(work.path())
         .stdin(Stdio::null())
-        .output()
-        .await
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
         .map_err(|_| anyhow!("no Maven is installed"))?;
+    eprintln!("devkit: downloading Apache Kafka {KAFKA_VERSION} with Maven into {} (once)", target.display());
+    let run = run.wait_with_output().await?;
     if !run.status.success() {
         let said = String::from_utf8_lossy(&run.stdout);
         bail!("Maven could not download Kafka: {}", said.trim());
