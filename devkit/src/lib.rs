@@ -1,1 +1,3 @@
-//! devkit.
+//! What the tests, the demo and the benchmarks of postlane run against. Not published.
+
+pub mod smtp;

@@ -1,0 +1,41 @@
+//! What a client gives away at AUTH (RFC 4954, RFC 4616). Decodes; the session asks and decides.
+
+use data_encoding::BASE64;
+
+/// User and password of a PLAIN response. An authorization identity is only allowed to be the user.
+pub(super) fn plain(response: &str) -> Option<(String, String)> {
+    let decoded = text(response)?;
+    let mut parts = decoded.split('\0');
+    let (identity, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    let sound = parts.next().is_none() && (identity.is_empty() || identity == user);
+    sound.then(|| (user.to_owned(), password.to_owned()))
+}
+
+/// One answer of a LOGIN exchange.
+pub(super) fn text(response: &str) -> Option<String> {
+    // RFC 4954 4: an initial response of length zero is a single equals sign.
+    if response == "=" {
+        return Some(String::new());
+    }
+    String::from_utf8(BASE64.decode(response.as_bytes()).ok()?).ok()
+}
+
+/// The challenge that asks for this.
+pub(super) fn challenge(prompt: &str) -> Vec<u8> {
+    format!("334 {}\r\n", BASE64.encode(prompt.as_bytes())).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_has_three_parts() {
+        let response = |text: &str| BASE64.encode(text.as_bytes());
+        assert_eq!(plain(&response("\0ann\0secret")), Some(("ann".into(), "secret".into())));
+        assert_eq!(plain(&response("ann\0ann\0secret")), Some(("ann".into(), "secret".into())));
+        assert_eq!(plain(&response("bob\0ann\0secret")), None);
+        assert_eq!(plain(&response("ann\0secret")), None);
+        assert_eq!(plain("no base64"), None);
+    }
+}
