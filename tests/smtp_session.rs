@@ -1,0 +1,333 @@
+//! Sessions against a whole SMTP server: TLS, login, pipelining, and a server that fails at every step.
+//!
+//! What a single reply does is tested beside the code; here both sides are complete, and the server keeps the books.
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use devkit::smtp::{Action, Builder, Command, End, SmtpServer, on};
+use lettre::Address;
+use postlane::{
+    config::{Credentials, Encryption, Secret, Smtp, Timeouts},
+    smtp::{Attempt, Class, Connector, Data, OpenError, OpenPhase, Outgoing, Progress, Session, Verdict, classify},
+};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_millis(80);
+const MESSAGE: &[u8] = b"Message-ID: <1@example.com>\r\nSubject: x\r\n\r\n.dots\r\n..\r\n.\r\nend\r\n";
+
+fn settings(server: &SmtpServer) -> Smtp {
+    Smtp {
+        host: "localhost".to_owned(),
+        port: server.port(),
+        encryption: Encryption::None,
+        credentials: None,
+        allow_insecure_auth: false,
+        ca_file: None,
+        hello_name: "client.example".to_owned(),
+        sessions: 1,
+        sessions_reserved: 0,
+        max_messages_per_session: 100,
+        idle_timeout: PATIENCE,
+        timeouts: Timeouts {
+            connect: PATIENCE,
+            tls: PATIENCE,
+            greeting: PATIENCE,
+            auth: PATIENCE,
+            command: PATIENCE,
+            data: PATIENCE,
+            body: PATIENCE,
+            final_dot: PATIENCE,
+            quit: PATIENCE,
+        },
+        throttle_replies: BTreeSet::new(),
+    }
+}
+
+async fn open_with(server: &SmtpServer, change: impl FnOnce(&mut Smtp)) -> Result<Session, OpenError> {
+    let mut settings = settings(server);
+    change(&mut settings);
+    Connector::new(&settings).expect("good settings").open().await
+}
+
+async fn open(server: &SmtpServer) -> Session {
+    open_with(server, |_| {}).await.expect("a session")
+}
+
+/// The server's authority as a file that goes with the test.
+struct Authority(PathBuf);
+
+impl Authority {
+    fn of(server: &SmtpServer) -> Self {
+        let path = std::env::temp_dir().join(format!("postlane-ca-{}-{}.pem", std::process::id(), server.port()));
+        server.write_ca(&path).expect("a temporary file");
+        Self(path)
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        // Nothing depends on it: the file is in the temporary folder.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn send(session: &mut Session, to: &[&str]) -> Attempt {
+    send_bytes(session, to, MESSAGE).await
+}
+
+async fn send_bytes(session: &mut Session, to: &[&str], bytes: &[u8]) -> Attempt {
+    let from: Address = "from@example.com".parse().expect("an address");
+    let to: Vec<Address> = to.iter().map(|text| text.parse().expect("an address")).collect();
+    let mail = Outgoing::new(Some(&from), &to, bytes).expect("a good envelope");
+    session.send(&mail, &Progress::default()).await
+}
+
+fn classes(attempt: &Attempt) -> Vec<Class> {
+    match classify(attempt, &BTreeSet::new()) {
+        Verdict::All(class) => vec![class],
+        Verdict::Each(classes) => classes,
+    }
+}
+
+fn is_sent(attempt: &Attempt) -> bool {
+    classes(attempt).iter().all(|class| matches!(class, Class::Sent(_)))
+}
+
+fn is_unknown(attempt: &Attempt) -> bool {
+    matches!(attempt, Attempt::Recipients { data: Data::Unknown { .. }, .. })
+}
+
+#[track_caller]
+fn assert_clean(server: &SmtpServer) {
+    assert_eq!(server.ledger().violations(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_pipelined_mail_takes_two_round_trips_and_arrives_byte_for_byte() {
+    let server = SmtpServer::builder().transcripts().start().await;
+    let mut session = open(&server).await;
+    for _ in 0..3 {
+        assert!(is_sent(&send(&mut session, &["a@example.com", "b@example.com"]).await));
+    }
+    session.quit().await;
+    server.wait_until(|ledger| ledger.open() == 0, PATIENCE).await.expect("the session ends");
+    let ledger = server.ledger();
+    let session = ledger.session(1).expect("the session");
+    assert_eq!(session.end, Some(End::Quit));
+    let groups = session.groups();
+    assert_eq!(groups.len(), 1 + 3 * 2 + 1, "EHLO, two groups a mail, QUIT: {groups:?}");
+    for group in groups[1..7].chunks(2) {
+        let verbs: Vec<_> = group[0].iter().map(|line| line.split(' ').next().expect("a verb")).collect();
+        assert_eq!(verbs, ["MAIL", "RCPT", "RCPT", "DATA"]);
+        assert_eq!(group[1].len(), 2, "message and dot");
+    }
+    assert!(ledger.accepted().iter().all(|mail| mail.raw == MESSAGE));
+    drop(ledger);
+    assert_clean(&server);
+}
+
+#[tokio::test]
+async fn without_pipelining_the_same_mail_arrives() {
+    let server = SmtpServer::builder().pipelining(false).size(None).transcripts().start().await;
+    let mut session = open(&server).await;
+    assert!(is_sent(&send(&mut session, &["a@example.com"]).await));
+    assert!(is_sent(&send(&mut session, &["a@example.com"]).await));
+    session.quit().await;
+    server.wait_until(|ledger| ledger.open() == 0, PATIENCE).await.expect("the session ends");
+    let verbs = server.ledger().session(1).expect("the session").verbs().join(" ");
+    assert_eq!(verbs.matches("MAIL RCPT DATA").count(), 2, "{verbs}");
+    assert!(server.ledger().accepted().iter().all(|mail| mail.raw == MESSAGE));
+    assert_clean(&server);
+}
+
+#[tokio::test]
+async fn lower_case_keywords_are_keywords() {
+    let server = SmtpServer::builder().lower_case_keywords().size(Some(70)).login("me", "secret").start().await;
+    let credentials = Some(Credentials { user: "me".to_owned(), password: Secret::new("secret") });
+    let mut session = open_with(&server, |smtp| smtp.credentials = credentials).await.expect("a session");
+    assert!(is_sent(&send(&mut session, &["a@example.com"]).await));
+    assert_eq!(send_bytes(&mut session, &["a@example.com"], &[b'x'; 71]).await, Attempt::TooLarge { limit: 70 });
+    let group = server.ledger().accepted()[0].group;
+    assert_eq!((group.commands, group.reads), (3, 1), "in one write");
+}
+
+fn offering(encryption: Encryption) -> Builder {
+    match encryption {
+        Encryption::None => SmtpServer::builder(),
+        Encryption::StartTls => SmtpServer::builder().starttls(),
+        Encryption::Tls => SmtpServer::builder().implicit_tls(),
+    }
+}
+
+async fn encrypted(builder: Builder, encryption: Encryption) -> (SmtpServer, Result<Session, OpenError>) {
+    let server = builder.start().await;
+    let authority = Authority::of(&server);
+    let change = |smtp: &mut Smtp| {
+        smtp.encryption = encryption;
+        smtp.ca_file = Some(authority.0.clone());
+        smtp.credentials = Some(Credentials { user: "me".to_owned(), password: Secret::new("secret") });
+    };
+    let session = open_with(&server, change).await;
+    (server, session)
+}
+
+#[tokio::test]
+async fn tls_with_login_in_both_ways_and_a_large_mail() {
+    let large = "A line that is long enough to make a large message out of many.\r\n".repeat(20_000);
+    for encryption in [Encryption::StartTls, Encryption::Tls] {
+        for mechanism in ["PLAIN", "LOGIN"] {
+            let builder = offering(encryption).login("me", "secret").mechanisms(&[mechanism]);
+            let (server, session) = encrypted(builder.require_tls().require_auth(), encryption).await;
+            let mut session = session.expect("a session");
+            assert!(is_sent(&send_bytes(&mut session, &["a@example.com"], large.as_bytes()).await));
+            assert!(is_sent(&send(&mut session, &["a@example.com"]).await));
+            session.quit().await;
+            let ledger = server.ledger();
+            let mail = &ledger.accepted()[0];
+            assert!(mail.tls && mail.user.as_deref() == Some("me") && mail.raw == large.as_bytes());
+            drop(ledger);
+            assert_clean(&server);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_authority_and_a_wrong_name_are_refused() {
+    for encryption in [Encryption::StartTls, Encryption::Tls] {
+        let server = offering(encryption).start().await;
+        let error = open_with(&server, |smtp| smtp.encryption = encryption).await.expect_err("an unknown authority");
+        assert_eq!((error.phase(), error.reply()), (OpenPhase::Tls, None));
+        assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+
+        let builder = offering(encryption).certificate_names(&["other.example"]);
+        let (_server, session) = encrypted(builder, encryption).await;
+        let error = session.expect_err("a wrong name");
+        assert_eq!(error.phase(), OpenPhase::Tls);
+        assert!(error.to_string().contains("not valid for name"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn tls_that_is_refused_or_breaks_off_is_an_error() {
+    let refused = on(Command::StartTls).reply(454, "4.7.0", "TLS not available");
+    let (_server, session) = encrypted(SmtpServer::builder().starttls().rule(refused), Encryption::StartTls).await;
+    let error = session.expect_err("no TLS");
+    assert_eq!((error.phase(), error.reply().map(|reply| reply.code)), (OpenPhase::StartTls, Some(454)));
+
+    let hang_up = || on(Command::Handshake).act(Action::HangUp);
+    for encryption in [Encryption::StartTls, Encryption::Tls] {
+        let (_server, session) = encrypted(offering(encryption).rule(hang_up()), encryption).await;
+        assert_eq!(session.expect_err("no TLS").phase(), OpenPhase::Tls);
+    }
+}
+
+#[tokio::test]
+async fn what_is_injected_after_starttls_is_never_taken_for_an_answer() {
+    let injected = b"250-fake\r\n250 AUTH PLAIN\r\n235 ok\r\n".to_vec();
+    let builder = SmtpServer::builder().starttls().login("me", "secret").inject_after_starttls(injected);
+    let (server, session) = encrypted(builder, Encryption::StartTls).await;
+    let error = session.expect_err("an attack");
+    assert!(matches!(error.phase(), OpenPhase::StartTls | OpenPhase::Tls), "{error}");
+    assert_eq!(server.ledger().count(Command::Auth), 0);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_a_535_at_auth() {
+    for mechanism in ["PLAIN", "LOGIN"] {
+        let builder = SmtpServer::builder().starttls().login("me", "other").mechanisms(&[mechanism]);
+        let (_server, session) = encrypted(builder, Encryption::StartTls).await;
+        let error = session.expect_err("a wrong password");
+        assert_eq!((error.phase(), error.reply().map(|reply| reply.code)), (OpenPhase::Auth, Some(535)));
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_hang_up_or_reset_anywhere_is_never_called_sent() {
+    let commands = [Command::Mail, Command::Rcpt, Command::Data, Command::Body, Command::Dot];
+    for pipelining in [true, false] {
+        for command in commands {
+            for action in [Action::HangUp, Action::Reset, Action::TakeAndHangUp] {
+                let server = SmtpServer::builder().pipelining(pipelining).start().await;
+                server.add_rule(on(command).act(action.clone()));
+                let mut session = open(&server).await;
+                let attempt = send(&mut session, &["a@example.com"]).await;
+                let what = format!("{action:?} at {command:?}, pipelining {pipelining}: {attempt:?}");
+                // The small message leaves in one write before the client can know that nobody reads it.
+                let handed_over = matches!(command, Command::Dot | Command::Body) && is_unknown(&attempt);
+                let lost = command != Command::Dot && matches!(attempt, Attempt::Lost { fresh: true, .. });
+                assert!(handed_over || lost, "{what}");
+                assert!(!session.is_usable(), "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_refusal_of_the_first_mail_does_not_become_the_answer_to_the_second() {
+    let server = SmtpServer::builder().start().await;
+    server.hold(Command::Dot);
+    server.add_rule(on(Command::Dot).once(Action::reply(554, "5.6.0", "spam")));
+    let mut session = open_with(&server, |smtp| smtp.timeouts.final_dot = SOON).await.expect("a session");
+    assert!(is_unknown(&send(&mut session, &["a@example.com"]).await));
+    server.release(Command::Dot);
+    let second = send(&mut session, &["b@example.com"]).await;
+    assert!(matches!(second, Attempt::Lost { fresh: false, .. }), "{second:?}");
+    assert!(!session.is_usable());
+    drop(session);
+
+    let mut session = open(&server).await;
+    assert!(is_sent(&send(&mut session, &["b@example.com"]).await));
+    assert_eq!(server.ledger().deliveries("a@example.com"), 0);
+    assert_eq!(server.ledger().deliveries("b@example.com"), 1);
+}
+
+#[tokio::test]
+async fn refusals_of_one_mail_leave_the_next_alone() {
+    for pipelining in [true, false] {
+        let server = SmtpServer::builder().pipelining(pipelining).start().await;
+        server.add_rule(on(Command::Mail).transaction(1).reply(550, "5.7.1", "not you"));
+        server.add_rule(on(Command::Rcpt).recipient("no@example.com").reply(550, "5.1.1", "unknown"));
+        server.add_rule(on(Command::Data).transaction(2).reply(451, "4.3.0", "later"));
+        server.add_rule(on(Command::Dot).transaction(3).reply(554, "5.6.0", "spam"));
+        let mut session = open(&server).await;
+
+        let mail = classes(&send(&mut session, &["a@example.com"]).await);
+        assert!(matches!(&mail[..], [Class::Refused { at_mail: true, .. }]), "{mail:?}");
+        let data = classes(&send(&mut session, &["a@example.com"]).await);
+        assert!(matches!(&data[..], [Class::Deferred(_)]), "{data:?}");
+        let dot = classes(&send(&mut session, &["a@example.com"]).await);
+        assert!(matches!(&dot[..], [Class::Refused { at_mail: false, .. }]), "{dot:?}");
+        let none = classes(&send(&mut session, &["no@example.com"]).await);
+        assert!(matches!(&none[..], [Class::Refused { at_mail: false, .. }]), "{none:?}");
+        let some = classes(&send(&mut session, &["no@example.com", "b@example.com"]).await);
+        assert!(matches!(&some[..], [Class::Refused { .. }, Class::Sent(_)]), "{some:?}");
+        assert!(is_sent(&send(&mut session, &["c@example.com"]).await));
+
+        assert!(session.is_usable());
+        assert_eq!(server.ledger().opened(), 1);
+        assert_eq!(server.ledger().accepted().len(), 2);
+        assert_clean(&server);
+    }
+}
+
+#[tokio::test]
+async fn silence_at_any_command_ends_at_its_deadline() {
+    for command in [Command::Mail, Command::Rcpt, Command::Data, Command::Dot] {
+        let server = SmtpServer::builder().start().await;
+        server.add_rule(on(command).act(Action::silence()));
+        let quick = |smtp: &mut Smtp| {
+            smtp.timeouts.command = SOON;
+            smtp.timeouts.data = SOON;
+            smtp.timeouts.final_dot = SOON;
+        };
+        let mut session = open_with(&server, quick).await.expect("a session");
+        let attempt = send(&mut session, &["a@example.com"]).await;
+        assert_eq!(is_unknown(&attempt), command == Command::Dot, "{command:?}: {attempt:?}");
+        assert!(!session.is_usable());
+        session.quit().await;
+        server.wait_until(|ledger| ledger.open() == 0, PATIENCE).await.expect("the socket is closed at once");
+        assert_eq!(server.ledger().count(Command::Quit), 0);
+    }
+}
