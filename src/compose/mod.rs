@@ -166,7 +166,7 @@ fn subject(message: &Message, rendered: Option<String>, settings: &config::Mail)
     if header::has_controls(&subject) {
         return Err(ComposeError::bad_header("message.subject", header::CONTROLS));
     }
-    Ok(subject)
+    Ok(subject.trim_matches(' ').to_owned())
 }
 
 /// The event's time (RFC 5322 3.6.1: when the author was done), in years that the format can show.

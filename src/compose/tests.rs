@@ -337,8 +337,11 @@ fn addresses() {
     assert_eq!(sent("u", "[::1]").as_deref(), Ok("u@[IPv6:::1]"));
     assert_eq!(sent("\"a> b\"", "example.com").as_deref(), Ok("\"a> b\"@example.com"));
     assert_eq!(sent("a+b.c", "x_y.example").as_deref(), Ok("a+b.c@x_y.example"));
+    assert_eq!(
+        sent("ü", "example.com").expect_err("not ASCII").to_string(),
+        "message.to[0]: the part before the @ is not ASCII"
+    );
     for (user, domain) in [
-        ("ü", "example.com"),
         ("", "example.com"),
         (".a", "example.com"),
         ("a b", "example.com"),

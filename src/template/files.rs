@@ -156,8 +156,7 @@ impl Files {
         if source.trim().is_empty() {
             self.sources.remove(&name);
         } else if file == Part::Subject.file() {
-            // The newline at the file's end is no part of the subject; one that comes from the data is refused later.
-            self.sources.insert(name, source.trim_end().to_owned());
+            self.sources.insert(name, one_line(&source));
         } else {
             self.sources.insert(name, source);
         }
@@ -222,6 +221,12 @@ fn entries(root: &Path, folder: &str, path: &Path, problems: &mut Vec<Problem>) 
         }
     }
     names
+}
+
+/// A subject's file as one line: its line ends are blanks. One from the data stays and is refused when the mail is
+/// composed.
+fn one_line(source: &str) -> String {
+    source.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 fn read(path: &Path) -> io::Result<String> {

@@ -143,7 +143,7 @@ impl Templates {
                 .get_template(&part.path(name))
                 .and_then(|template| engine::render(&template, context))
                 .map_err(|error| RenderError::failed(name, part, &error, &self.env))?;
-            *field = Some(output);
+            *field = Some(if part == Part::Subject { single_blanks(&output) } else { output });
         }
         Ok(rendered)
     }
@@ -154,6 +154,11 @@ impl Templates {
             .and_then(|template| engine::render(&template, context))
             .map_err(|error| RenderError::subject(&error))
     }
+}
+
+/// What the tags of a subject's file leave between them are blanks, some of them in a row.
+fn single_blanks(subject: &str) -> String {
+    subject.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Debug for Templates {

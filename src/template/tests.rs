@@ -269,6 +269,33 @@ fn a_message_brings_its_own_subject() {
     assert_eq!((error.to_string().as_str(), error.reason()), ("message.subject: syntax error", "render-failed"));
 }
 
+#[test]
+fn line_ends_of_a_subjects_file_are_no_part_of_the_subject_but_those_of_the_data_are() {
+    let source = "{# About\n   it #}\n\nHello\r\n  {% if Name %}\n  dear {{ Name }}\n{% endif %}\nand\nall \n\n";
+    let templates = Folder::new(&[("t/subject.txt.j2", source), ("t/text.txt.j2", "x")]).load().expect("good");
+    let subject = |name| templates.render("t", &data(json!({"Name": name}))).expect("renders").subject;
+    assert_eq!(subject("Ann").as_deref(), Some("Hello dear Ann and all"));
+    assert_eq!(subject("A\n").as_deref(), Some("Hello dear A\n and all"));
+}
+
+#[test]
+fn the_guides_example_and_error_are_what_it_says() {
+    let guide = include_str!("../../docs/templates.md");
+    let (_, example) = guide.split_once("```jinja\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    let rendered = html(example, json!({"Day": "Friday", "Link": "https://example.com"})).expect("renders");
+    assert!(rendered.contains("Your trial ends on Friday.") && rendered.contains("href=\"https://example.com\""));
+    let html_only = Folder::new(&[("password-reset/text.txt.j2", "\n")]).load().expect("good");
+    let error = html_only.render("password-reset", &data(json!({"Link": "ftp://x"}))).expect_err("no link");
+    assert!(guide.contains(&format!("\n{error}\n")), "{error}");
+}
+
+#[test]
+fn one_set_of_templates_serves_all_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Templates>();
+}
+
 fn message(subject: Option<&str>) -> Message {
     Message {
         kind: "welcome".into(),
