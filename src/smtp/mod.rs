@@ -3,6 +3,20 @@
 //! Owns the sockets: [`Connector`] opens a [`Session`], the session sends [`Outgoing`] mails one after the other and
 //! says what it saw as an [`Attempt`], and [`classify`] turns that into a [`Class`] for each recipient. What follows
 //! from a class (retries, pauses, dead letters) is decided elsewhere.
+//!
+//! ```no_run
+//! # async fn example(settings: &postlane::config::Smtp) -> Result<(), Box<dyn std::error::Error>> {
+//! use postlane::smtp::{Connector, Outgoing, Progress, classify};
+//!
+//! let mut session = Connector::new(settings)?.open().await?;
+//! let recipients = ["user@example.com".parse()?];
+//! let mail = Outgoing::new(None, &recipients, b"Subject: Hello\r\n\r\nHello.\r\n")?;
+//! let attempt = session.send(&mail, &Progress::default()).await;
+//! println!("{:?}", classify(&attempt, &settings.throttle_replies));
+//! session.quit().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod classify;
 mod connector;

@@ -25,12 +25,6 @@ async fn failure(script: &str, change: impl FnOnce(&mut Smtp)) -> (OpenError, Ve
     (error, relay.heard().await)
 }
 
-fn quick(smtp: &mut Smtp) {
-    smtp.timeouts.greeting = SOON;
-    smtp.timeouts.tls = SOON;
-    smtp.timeouts.auth = SOON;
-}
-
 fn with_password(smtp: &mut Smtp) {
     smtp.credentials = Some(Credentials { user: "me".to_owned(), password: Secret::new(PASSWORD) });
 }
@@ -83,7 +77,7 @@ async fn an_unreadable_banner_or_none_is_an_error() {
         assert!(!error.to_string().contains("no answer"), "{script:.20}: {error}");
     }
     for script in ["", "> 220-a\n", "drip 220-x\n"] {
-        let (error, _) = failure(script, quick).await;
+        let (error, _) = failure(script, |smtp| smtp.timeouts.greeting = SOON).await;
         assert_eq!(error.phase(), OpenPhase::Banner);
         assert!(error.to_string().ends_with("no answer within 80ms"), "{error}");
     }
@@ -145,7 +139,7 @@ async fn a_handshake_that_fails_or_stalls_is_an_error() {
     assert_eq!(error.phase(), OpenPhase::Tls);
     let change = |smtp: &mut Smtp| {
         smtp.encryption = Encryption::Tls;
-        quick(smtp);
+        smtp.timeouts.tls = SOON;
     };
     let (error, _) = failure("", change).await;
     assert_eq!(error.phase(), OpenPhase::Tls);
@@ -195,7 +189,7 @@ async fn a_login_that_ends_in_anything_but_a_yes_is_an_error() {
     }
     let change = |smtp: &mut Smtp| {
         with_password(smtp);
-        quick(smtp);
+        smtp.timeouts.auth = SOON;
     };
     let (error, _) = failure(&(greeting(&["AUTH PLAIN"]) + "< AUTH\n"), change).await;
     assert!(error.to_string().ends_with("AUTH failed: no answer within 80ms"), "{error}");

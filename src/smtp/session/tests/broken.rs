@@ -89,10 +89,28 @@ async fn a_server_that_does_not_read_the_message_meets_the_deadline_of_the_body(
     // The server never reads on after DATA; the message is larger than all buffers between.
     let relay = Relay::start([pipelining() + BEGUN + "> 250 ok\n> 250 ok\n> 354 go\ndeaf\n"]).await;
     let mut session = relay.session_with(|smtp| smtp.timeouts.body = Duration::from_millis(1)).await;
-    let message = "Subject: long\r\n".repeat(4_000_000);
+    let message = "Subject: long\r\n".repeat(1_200_000);
     let attempt = send_bytes(&mut session, 1, message.as_bytes()).await;
     assert!(is_lost(&attempt), "{attempt:?}");
     assert!(!session.is_usable());
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_in_the_middle_of_the_message_is_heard() {
+    for (reply, refused) in [("552 5.3.4 too large", true), ("421 4.3.2 going down", false)] {
+        let steps = format!("> 250 ok\n> 250 ok\n> 354 go\n< S\n> {reply}\n!\n");
+        let relay = Relay::start([pipelining() + BEGUN + &steps]).await;
+        let mut session = relay.session().await;
+        let message = "Subject: long\r\n".repeat(1_200_000);
+        let attempt = send_bytes(&mut session, 1, message.as_bytes()).await;
+        let data = Data::Refused(Reply::new(552, "5.3.4 too large"));
+        if refused {
+            assert_eq!(attempt, Attempt::Recipients { replies: vec![ok()], data });
+        } else {
+            assert!(matches!(&attempt, Attempt::Lost { reply: Some(reply), .. } if reply.code == 421), "{attempt:?}");
+        }
+        assert!(!session.is_usable());
+    }
 }
 
 #[tokio::test]
