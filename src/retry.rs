@@ -285,6 +285,7 @@ fn hope(reason: Reason) -> u8 {
 
 /// What the recipients of one attempt have in common.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each may have been seen beside each other")]
 struct Seen {
     used: bool,
     throttled: bool,

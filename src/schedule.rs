@@ -328,7 +328,8 @@ mod tests {
             let full = order.len().min(5000);
             for window in order[..full].windows(1000).step_by(37) {
                 for (index, weight) in weights.iter().enumerate() {
-                    let share = window.iter().filter(|lane| **lane == index).count() as f64 / 1000.0;
+                    let count = window.iter().filter(|lane| **lane == index).count();
+                    let share = f64::from(u32::try_from(count).unwrap()) / 1000.0;
                     prop_assert!((share - f64::from(*weight) / total).abs() < 0.004, "{index}: {share}");
                 }
             }

@@ -89,7 +89,7 @@ pub async fn drain(
         tokio::time::sleep(schedule.cut).await;
         warn!("time runs out: mails before their final dot are cut and stay unsettled");
         shutdown.cut.cancel();
-        tokio::time::sleep(schedule.cut_all - schedule.cut).await;
+        tokio::time::sleep(schedule.cut_all.saturating_sub(schedule.cut)).await;
         warn!("time is up: mails that wait for the reply to their final dot are cut; they may be sent again");
         shutdown.cut_all.cancel();
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -222,7 +222,7 @@ async fn a_broker_that_hangs_is_waited_for_no_longer_than_the_deadline() {
     let commits = [commit(&topic, 0, 3, "")];
     assert_eq!(results(&mut coordinator, &commits).await.expect("an answer"), [Ok(())]);
 
-    cluster.pause().expect("paused");
+    cluster.pause().await.expect("paused");
     coordinator = coordinator.with_deadline(Duration::from_secs(8));
     let started = Instant::now();
     let error = results(&mut coordinator, &commits).await.expect_err("nobody answers");

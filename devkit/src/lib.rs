@@ -1,9 +1,10 @@
 //! What postlane's tests, demonstration and benchmarks run against.
 //!
 //! Owns the servers of the outside world: the real Apache Kafka ([`kafka`]) and a mail server that follows a script
-//! ([`smtp`]). Knows nothing of postlane itself, so a test that uses it sees the service only as the world does. Not
+//! ([`smtp`]). Knows postlane from outside only ([`service`]), so a test that uses it sees the service only as the world does. Not
 //! published.
 
 pub mod kafka;
 pub mod process;
+pub mod service;
 pub mod smtp;

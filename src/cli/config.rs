@@ -8,8 +8,8 @@ use std::{
 use postlane::config::Config;
 
 pub(super) fn run(config: &Config) -> ExitCode {
-    let lines: String = config.effective().into_iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-    match io::stdout().write_all(lines.as_bytes()) {
+    let mut out = io::stdout().lock();
+    match config.effective().into_iter().try_for_each(|(name, value)| writeln!(out, "{name}={value}")) {
         Ok(()) => ExitCode::SUCCESS,
         // whoever read it has seen enough
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

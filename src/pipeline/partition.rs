@@ -35,8 +35,8 @@ pub struct Room {
 /// A place in a [`Room`]; free when dropped.
 #[derive(Debug)]
 pub struct Place {
-    _record: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    _one: OwnedSemaphorePermit,
+    _size: OwnedSemaphorePermit,
 }
 
 impl Room {
@@ -54,8 +54,8 @@ impl Room {
     pub async fn take(&self, size: usize) -> Place {
         let size = u32::try_from(size).unwrap_or(u32::MAX).clamp(1, self.most_bytes);
         Place {
-            _record: Arc::clone(&self.records).acquire_owned().await.expect("never closed"),
-            _bytes: Arc::clone(&self.bytes).acquire_many_owned(size).await.expect("never closed"),
+            _one: Arc::clone(&self.records).acquire_owned().await.expect("never closed"),
+            _size: Arc::clone(&self.bytes).acquire_many_owned(size).await.expect("never closed"),
         }
     }
 }
@@ -63,7 +63,7 @@ impl Room {
 /// One partition of a lane's topic.
 pub struct Partition {
     topic: Arc<str>,
-    partition: i32,
+    number: i32,
     tracker: Mutex<Tracker>,
     window: Room,
     lost: AtomicU64,
@@ -71,8 +71,8 @@ pub struct Partition {
 
 impl Partition {
     /// A partition that goes on where `tracker` stands.
-    pub fn new(topic: Arc<str>, partition: i32, tracker: Tracker, window: Room) -> Self {
-        Self { topic, partition, tracker: Mutex::new(tracker), window, lost: AtomicU64::new(0) }
+    pub fn new(topic: Arc<str>, number: i32, tracker: Tracker, window: Room) -> Self {
+        Self { topic, number, tracker: Mutex::new(tracker), window, lost: AtomicU64::new(0) }
     }
 
     /// What is to be committed, with at most `limit` bytes of metadata.
@@ -98,7 +98,7 @@ impl Partition {
 
 impl fmt::Debug for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Partition({}-{})", self.topic, self.partition)
+        write!(f, "Partition({}-{})", self.topic, self.number)
     }
 }
 
@@ -160,7 +160,7 @@ impl Sink for Source {
         self.partition.lost.fetch_add(lost, Ordering::Relaxed);
         error!(
             topic = %self.partition.topic,
-            partition = self.partition.partition,
+            partition = self.partition.number,
             from,
             to,
             lost,
@@ -172,7 +172,7 @@ impl Sink for Source {
     fn log_restarted(&self, from: i64, to: i64) {
         warn!(
             topic = %self.partition.topic,
-            partition = self.partition.partition,
+            partition = self.partition.number,
             from,
             to,
             "the log was made anew: going on at its start"

@@ -28,7 +28,7 @@ async fn no_letter_is_lost_when_the_broker_dies_or_freezes_and_no_topic_is_creat
     }
     assert!(letters.healthy());
 
-    cluster.pause().unwrap();
+    cluster.pause().await.unwrap();
     let frozen: Vec<_> = (1050..1100).map(|offset| spawn(&letters, record(0, offset, "x"))).collect();
     until_healthy(&letters, false).await;
     assert!(frozen.iter().all(|write| !write.is_finished()));

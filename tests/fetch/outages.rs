@@ -49,7 +49,7 @@ async fn reading_survives_a_broker_that_dies_and_one_that_freezes_and_creates_no
     produce(&cluster, &topic, 2).await;
     reading.sink.reached(5).await;
 
-    cluster.pause().unwrap();
+    cluster.pause().await.unwrap();
     reading.sink.until(|told| told.last() == Some(&Told::Halted(Halt::Unavailable))).await;
     cluster.resume().unwrap();
     produce(&cluster, &topic, 2).await;

@@ -82,7 +82,7 @@ pub(super) fn reply(code: u16, enhanced: &str, text: &str) -> Vec<u8> {
     while let Some(line) = lines.next() {
         let mark = if lines.peek().is_some() { '-' } else { ' ' };
         let space = if enhanced.is_empty() || line.is_empty() { "" } else { " " };
-        bytes.push_str(&format!("{code}{mark}{enhanced}{space}{line}\r\n"));
+        bytes.extend([format!("{code}{mark}{enhanced}{space}{line}\r\n")]);
     }
     bytes.into_bytes()
 }

@@ -102,15 +102,15 @@ impl Session {
             self.flush().await?;
             match self.shared().options.idle_timeout {
                 None => self.wire.fill().await?,
-                Some(limit) => match timeout(limit, self.wire.fill()).await {
-                    Ok(filled) => filled?,
-                    Err(_) => {
+                Some(limit) => {
+                    let Ok(filled) = timeout(limit, self.wire.fill()).await else {
                         let bytes = self.status(421, "4.4.2", "idle for too long");
                         self.send(&bytes);
                         self.flush().await?;
                         return Err(End::Server);
-                    }
-                },
+                    };
+                    filled?;
+                }
             }
         };
         if line.pop_if(|byte| *byte == b'\r').is_none() {

@@ -159,13 +159,11 @@ impl Session {
 
     /// The initial response, or the answer to a challenge.
     async fn response(&mut self, initial: Option<String>, prompt: &str) -> Result<String, End> {
-        match initial {
-            Some(response) => Ok(response),
-            None => {
-                self.send(&auth::challenge(prompt));
-                self.line().await
-            }
+        if let Some(response) = initial {
+            return Ok(response);
         }
+        self.send(&auth::challenge(prompt));
+        self.line().await
     }
 
     async fn mail(&mut self, line: &str) -> Result<(), End> {

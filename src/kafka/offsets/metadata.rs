@@ -167,18 +167,21 @@ fn from_bitmap(base: i64, bytes: &[u8]) -> Snapshot {
     let bits = bytes.iter().enumerate().flat_map(|(index, byte)| {
         (0..8).map(move |bit| (i64::try_from(index * 8 + bit).unwrap_or(i64::MAX), byte & (1 << bit) != 0))
     });
-    let end = bits.clone().filter(|(_, settled)| *settled).last().map_or(0, |(bit, _)| bit + 1);
+    let end = bits.clone().rfind(|(_, settled)| *settled).map_or(0, |(bit, _)| bit + 1);
     let unsettled = bits.take_while(|(bit, _)| *bit < end).filter(|(_, settled)| !settled);
     Snapshot { end: base + end, unsettled: unsettled.map(|(bit, _)| base + bit).collect() }
 }
 
 /// Unsigned LEB128.
 fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push((number & 0x7f) as u8 | 0x80);
+    loop {
+        let [low, ..] = number.to_le_bytes();
         number >>= 7;
+        if number == 0 {
+            return bytes.push(low & 0x7f);
+        }
+        bytes.push(low | 0x80);
     }
-    bytes.push(number as u8);
 }
 
 /// Unsigned LEB128 within the range of offsets.

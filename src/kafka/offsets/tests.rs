@@ -47,8 +47,10 @@ fn a_restart_does_not_read_again_what_was_settled() {
     let mut after = Tracker::restore(commit.offset, &commit.metadata).unwrap();
     assert_eq!(after.position(), 10);
     let seen: Vec<Seen> = (10..18).map(|offset| after.see(offset)).collect();
-    use Seen::{New, Settled};
-    assert_eq!(seen, [New, Settled, Settled, New, Settled, Settled, New, New]);
+    assert_eq!(
+        seen,
+        [Seen::New, Seen::Settled, Seen::Settled, Seen::New, Seen::Settled, Seen::Settled, Seen::New, Seen::New]
+    );
 }
 
 #[test]

@@ -1,0 +1,4 @@
+//! Whole-program tests: `postlane serve` on a real broker, against a mail server that follows a script.
+
+mod bed;
+mod first_mail;
