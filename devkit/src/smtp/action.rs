@@ -16,10 +16,9 @@ pub enum Action {
     Drip(Vec<u8>, Duration),
     /// The action after a pause. The client sees earlier replies at once.
     Delay(Duration, Box<Action>),
-    /// No answer: until the client hangs up, or for a time after which the server hangs up. At [`Command::Body`] the
-    /// server also stops reading.
+    /// No answer: until the client hangs up, or for a time after which the server hangs up. Meanwhile up to 1 MiB of
+    /// what the client sends is read; nothing at [`Command::Handshake`], where its hanging up goes unnoticed.
     ///
-    /// [`Command::Body`]: super::Command::Body
     /// [`Command::Handshake`]: super::Command::Handshake
     Silence(Option<Duration>),
     /// Close the connection in order; earlier replies still go out.

@@ -215,9 +215,9 @@ impl Session {
         self.wait(command, sleep(pause)).await
     }
 
-    /// Waits, and notices when the client hangs up: except where what it sends is not to be read yet, or not by us.
+    /// Waits, and notices when the client hangs up: except before a handshake, as what it sends is for that.
     async fn wait(&mut self, command: Command, until: impl Future<Output = ()>) -> Result<(), End> {
-        if matches!(command, Command::Body | Command::Handshake) {
+        if command == Command::Handshake {
             until.await;
             Ok(())
         } else {
