@@ -2,7 +2,14 @@
 //!
 //! Owns the list of commands; each is one module beside this one, a function that takes its arguments.
 
+mod cargo;
+mod demo;
+mod interrupt;
 mod kafka;
+mod progress;
+mod test;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -17,13 +24,19 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole way of a mail: a real broker, a mail server, postlane between them
+    Demo,
+    /// Run all tests on a real broker
+    Test(test::Arguments),
     /// Start a Kafka broker in the foreground, until Ctrl-C
     Kafka(kafka::Arguments),
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     match Arguments::parse().command {
-        Command::Kafka(arguments) => kafka::run(arguments).await,
+        Command::Demo => demo::run().await,
+        Command::Test(arguments) => test::run(arguments).await,
+        Command::Kafka(arguments) => kafka::run(arguments).await.map(|()| ExitCode::SUCCESS),
     }
 }
