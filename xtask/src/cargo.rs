@@ -5,7 +5,6 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io,
     path::PathBuf,
     process::{ExitStatus, Stdio},
 };
@@ -61,11 +60,9 @@ pub(crate) async fn build_postlane() -> Result<PathBuf> {
         .context("this program does not lie in a folder of cargo's")?;
     // The folder of the profile `dev` has another name.
     let profile = if profile == "debug" { "dev" } else { profile };
-    // With this package named too, dependencies get the features that they were just built with, and are not built again.
-    let arguments = ["build", "--package", "postlane", "--package", "xtask", "--bin", "postlane", "--profile", profile];
-    let status = run(&arguments, &[]).await?;
+    let status = run(&["build", "--package", "postlane", "--bin", "postlane", "--profile", profile], &[]).await?;
     ensure!(status.success(), "postlane does not compile: see above");
     let program = here.with_file_name("postlane");
-    ensure!(program.is_file(), io::Error::new(io::ErrorKind::NotFound, format!("no {}", program.display())));
+    ensure!(program.is_file(), "cargo has built postlane, but not as {}", program.display());
     Ok(program)
 }

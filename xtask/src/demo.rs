@@ -77,8 +77,12 @@ async fn play() -> Result<()> {
     fs::write(folder.path.join("kafka-consumer-groups.txt"), &outcome.lag)?;
     fs::write(folder.path.join("index.html"), page::index(&outcome))?;
     report::print(&progress, &outcome, &names, &folder);
+    // Before the last word: from then on nothing runs any more.
+    drop((service, smtp, cluster));
     let problems = outcome.problems();
     ensure!(problems.is_empty(), "the demo did not go as it should: {}", problems.join("; "));
+    progress.line("");
+    progress.step("all went as it should; postlane, mail server and broker are stopped");
     Ok(())
 }
 

@@ -25,11 +25,11 @@ impl Event {
         self.attempts > 0
     }
 
-    fn delivered(lane: usize, key: &'static str, value: impl ToString) -> Self {
+    fn delivered(lane: usize, key: &'static str, value: &impl ToString) -> Self {
         Self { lane, key, value: value.to_string(), attempts: 1, dead_letter: None }
     }
 
-    fn dead(lane: usize, key: &'static str, value: impl ToString, reason: &'static str) -> Self {
+    fn dead(lane: usize, key: &'static str, value: &impl ToString, reason: &'static str) -> Self {
         Self { attempts: 0, dead_letter: Some(reason), ..Self::delivered(lane, key, value) }
     }
 }
@@ -45,15 +45,15 @@ pub(super) fn all() -> Vec<Event> {
     let order = include_str!("../../../tests/fixtures/events/new-fields.json");
     let truncated = r#"{"type":"welcome","message":{"id":"truncated","to":"user@exam"#;
     vec![
-        Event::delivered(HIGH, "550e8400-e29b-41d4-a716-446655440000", reset),
-        Event { attempts: 2, ..Event::delivered(HIGH, "reset-zoe", reset_for_zoe()) },
-        Event::delivered(NORMAL, "7f1b0f7e-6f0c-4f3b-9a54-0e3a2d3f1b11", plain),
-        Event::dead(NORMAL, "truncated", truncated, "malformed"),
-        Event::delivered(NORMAL, "welcome-ada", welcome()),
-        Event { dead_letter: Some("rejected"), ..Event::delivered(NORMAL, "report-7", report()) },
-        Event::delivered(LOW, "order-10042", order),
-        Event::dead(LOW, "survey-1", survey(), "unknown-template"),
-        Event::delivered(LOW, "newsletter-52", newsletter()),
+        Event::delivered(HIGH, "550e8400-e29b-41d4-a716-446655440000", &reset),
+        Event { attempts: 2, ..Event::delivered(HIGH, "reset-zoe", &reset_for_zoe()) },
+        Event::delivered(NORMAL, "7f1b0f7e-6f0c-4f3b-9a54-0e3a2d3f1b11", &plain),
+        Event::dead(NORMAL, "truncated", &truncated, "malformed"),
+        Event::delivered(NORMAL, "welcome-ada", &welcome()),
+        Event { dead_letter: Some("rejected"), ..Event::delivered(NORMAL, "report-7", &report()) },
+        Event::delivered(LOW, "order-10042", &order),
+        Event::dead(LOW, "survey-1", &survey(), "unknown-template"),
+        Event::delivered(LOW, "newsletter-52", &newsletter()),
     ]
 }
 

@@ -37,8 +37,8 @@ pub(super) struct Letter {
     pub(super) origin: String,
     pub(super) key: String,
     pub(super) message: String,
-    /// Indices of the recipients that it is about, where others got the mail.
-    pub(super) recipients: Option<String>,
+    /// Whether it is about some of the recipients alone, and the others got the mail.
+    pub(super) is_partial: bool,
 }
 
 /// All that came of the events.
@@ -145,7 +145,7 @@ impl Letter {
             origin,
             key: record.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default(),
             message: header("kafka_dlt-exception-message"),
-            recipients: record.header_text("postlane-recipients"),
+            is_partial: record.headers.contains_key("postlane-recipients"),
         }
     }
 }

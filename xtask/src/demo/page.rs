@@ -79,7 +79,7 @@ fn entry(mail: &Mail) -> String {
 
 fn dead(letter: &Letter) -> String {
     let code = if letter.code.is_empty() { String::new() } else { format!(" · {}", escaped(&letter.code)) };
-    let part = if letter.recipients.is_some() { " · one recipient of several" } else { "" };
+    let part = if letter.is_partial { " · one recipient of several" } else { "" };
     format!(
         "<li><code>{}</code> {}\n<small>at {}{code}{part} · record {}</small></li>\n",
         escaped(&letter.reason),

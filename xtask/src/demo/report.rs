@@ -15,7 +15,8 @@ pub(super) fn print(progress: &Progress, outcome: &Outcome, names: &Names, folde
         .mails
         .iter()
         .map(|mail| {
-            [&mail.lane, &mail.subject, &mail.to, &mail.attempts.to_string(), &mail.queue_id].map(String::clone).into()
+            let attempts = mail.attempts.to_string();
+            [&mail.lane, &mail.subject, &mail.to, &attempts, &mail.queue_id].map(|text| cell(text)).into()
         })
         .collect();
     lines(progress, &table(&["LANE", "SUBJECT", "TO (MASKED)", "ATTEMPTS", "QUEUE ID"], &rows, &[6, 25, 23, 8, 8]));
@@ -25,17 +26,18 @@ pub(super) fn print(progress: &Progress, outcome: &Outcome, names: &Names, folde
         .letters
         .iter()
         .map(|letter| {
-            let cells = [&letter.reason, &letter.stage, &letter.code, &letter.attempts, &letter.origin];
-            cells.map(|cell| if cell.is_empty() { "-".to_owned() } else { cell.clone() }).into()
+            [&letter.reason, &letter.stage, &letter.code, &letter.attempts, &letter.origin]
+                .map(|text| cell(text))
+                .into()
         })
         .collect();
-    let heading = ["REASON", "STAGE", "CODE", "ATTEMPTS", "RECORD (TOPIC PARTITION@OFFSET)"];
+    let heading = ["REASON", "STAGE", "CODE", "ATTEMPTS", "RECORD"];
     let rows = table(&heading, &rows, &[]);
     lines(progress, &rows[..1]);
     for (row, letter) in rows[1..].iter().zip(&outcome.letters) {
         progress.line(row);
-        let part = letter.recipients.as_ref().map(|list| format!(" (recipient {list}; the others have the mail)"));
-        for line in wrapped(&format!("{}{}", letter.message, part.unwrap_or_default()), 74) {
+        let part = if letter.is_partial { " (one recipient of several; the others have the mail)" } else { "" };
+        for line in wrapped(&format!("{}{part}", letter.message), 74) {
             progress.line(progress.quiet(format_args!("      {line}")));
         }
     }
@@ -44,15 +46,18 @@ pub(super) fn print(progress: &Progress, outcome: &Outcome, names: &Names, folde
     lines(progress, &lag_table(&outcome.lag));
 
     progress.heading("To look at");
-    let html = if outcome.mails.iter().any(|mail| mail.has_html) { ", as .html and .eml" } else { "" };
     for (file, what) in [
-        ("index.html", "all of it in a browser"),
-        ("mails", &*format!("the mails{html}")),
+        ("index.html", "all of it in a browser, mails as HTML"),
+        ("mails", "the mails as .html and .eml"),
         ("postlane.log", "what postlane said"),
         ("kafka-consumer-groups.txt", "the tool's output with all its columns"),
     ] {
         progress.line(format_args!("  {:<38} {what}", folder.shown(file)));
     }
+}
+
+fn cell(text: &str) -> String {
+    if text.is_empty() { "-" } else { text }.to_owned()
 }
 
 fn lines(progress: &Progress, lines: &[String]) {
