@@ -46,7 +46,7 @@ async fn play() -> Result<()> {
     let progress = Progress::start();
     let folder = Folder::empty()?;
     progress.step(format_args!("starting a real broker: Apache Kafka {KAFKA_VERSION}"));
-    let cluster = Cluster::start().await.context("the demo needs a real broker")?;
+    let cluster = Cluster::start().await?;
     let (names, whose) = if cluster.nodes().is_empty() {
         (Names::unique(), format!(", as {BROKERS_VARIABLE} says; topics with names of their own"))
     } else {

@@ -11,7 +11,6 @@ mod test;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// The project's chores.
@@ -33,10 +32,14 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> Result<ExitCode> {
-    match Arguments::parse().command {
+async fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
         Command::Demo => demo::run().await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Kafka(arguments) => kafka::run(arguments).await.map(|()| ExitCode::SUCCESS),
-    }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

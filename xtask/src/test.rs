@@ -4,7 +4,7 @@
 
 use std::{ffi::OsString, process::ExitCode, thread};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use devkit::kafka::{BROKERS_VARIABLE, Cluster, KAFKA_VERSION};
 
 use crate::{cargo, interrupt};
@@ -23,9 +23,13 @@ pub(crate) struct Arguments {
 /// Starts a broker, or takes the one that `POSTLANE_TEST_BROKERS` names, runs the tests and stops it.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     interrupt::or_interrupted(async {
-        let cluster = Cluster::start().await.context("the tests need a real broker")?;
-        let whose = if cluster.nodes().is_empty() { BROKERS_VARIABLE } else { "started for these tests" };
-        eprintln!("Apache Kafka {KAFKA_VERSION} at {} ({whose})", cluster.bootstrap());
+        let cluster = Cluster::start().await?;
+        let origin = if cluster.nodes().is_empty() {
+            format!("the broker that {BROKERS_VARIABLE} names")
+        } else {
+            format!("Apache Kafka {KAFKA_VERSION}, started for these tests,")
+        };
+        eprintln!("{origin} answers at {}", cluster.bootstrap());
         let threads = threads(thread::available_parallelism().map_or(1, usize::from)).to_string();
         let mut variables = vec![(BROKERS_VARIABLE, cluster.bootstrap())];
         if std::env::var_os(THREADS_VARIABLE).is_none() {
