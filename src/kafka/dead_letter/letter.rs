@@ -50,7 +50,9 @@ const STUB_HEADERS_LIMIT: usize = 4096;
 
 /// The dead letter of `record`: its key and value byte for byte, its headers, and what became of it.
 ///
-/// Headers of the names that dead letters use are taken out first, so none survives from an earlier death.
+/// Headers of the names that dead letters use are taken out first, so none survives from an earlier death. Only what a
+/// redrive must not lose stays where this failure says nothing of it: to which recipients the mail was still to be sent,
+/// and under which id.
 pub fn letter(record: &Record, failure: &Failure, group: &str, now: DateTime<Utc>) -> rskafka::record::Record {
     let mut headers = foreign_headers(record);
     headers.extend(own_headers(record, failure, group, now));
@@ -94,9 +96,12 @@ fn own_headers(record: &Record, failure: &Failure, group: &str, now: DateTime<Ut
         (ATTEMPTS, failure.attempts.to_string().into_bytes()),
         (FAILED_AT, now.to_rfc3339_opts(SecondsFormat::Millis, true).into_bytes()),
     ];
-    if let Some(recipients) = &failure.recipients {
-        let indices: Vec<String> = recipients.iter().map(usize::to_string).collect();
-        headers.push((RECIPIENTS, indices.join(",").into_bytes()));
+    let indices = |recipients: &Vec<usize>| recipients.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let kept = |name| record.headers.get(name).cloned();
+    if let Some(recipients) =
+        failure.recipients.as_ref().map(|all| indices(all).into_bytes()).or_else(|| kept(RECIPIENTS))
+    {
+        headers.push((RECIPIENTS, recipients));
     }
     if let Some(code) = failure.smtp_code {
         headers.push((SMTP_CODE, code.to_string().into_bytes()));
@@ -104,8 +109,8 @@ fn own_headers(record: &Record, failure: &Failure, group: &str, now: DateTime<Ut
     if let Some((class, subject, detail)) = failure.smtp_enhanced {
         headers.push((SMTP_ENHANCED, format!("{class}.{subject}.{detail}").into_bytes()));
     }
-    if let Some(id) = &failure.message_id {
-        headers.push((MESSAGE_ID, id.clone().into_bytes()));
+    if let Some(id) = failure.message_id.clone().map(String::into_bytes).or_else(|| kept(MESSAGE_ID)) {
+        headers.push((MESSAGE_ID, id));
     }
     headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
