@@ -14,6 +14,11 @@ macro_rules! variables {
     ($name:ident: $($field:ident),+ $(,)?) => {
         #[derive(Deserialize)]
         struct $name { $($field: Option<String>),+ }
+
+        #[cfg(test)]
+        impl $name {
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),+];
+        }
     };
 }
 
@@ -27,6 +32,20 @@ variables!(MailVariables: from, envelope_from, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
 variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, log_format, rust_log,
     email_worker_count);
+
+/// Every variable that is read, for the tests that hold the documents against it.
+#[cfg(test)]
+pub(super) fn names() -> Vec<String> {
+    let structs = [
+        ("KAFKA_", KafkaVariables::FIELDS),
+        ("SMTP_", SmtpVariables::FIELDS),
+        ("MAIL_", MailVariables::FIELDS),
+        ("RETRY_", RetryVariables::FIELDS),
+        ("", OtherVariables::FIELDS),
+    ];
+    let name = |prefix: &str, field: &&str| format!("{prefix}{field}").to_ascii_uppercase();
+    structs.iter().flat_map(|(prefix, fields)| fields.iter().map(move |field| name(prefix, field))).collect()
+}
 
 /// One wrong or missing variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
