@@ -151,11 +151,12 @@ fn the_effective_configuration_reads_back() {
 /// Every variable with the default that documents give for it: empty where it has none.
 fn documented_defaults() -> BTreeMap<String, String> {
     let effective: BTreeMap<&str, String> = with(&[]).unwrap().effective().into_iter().collect();
+    // some have no default, and that of SMTP_HELLO_NAME is the host's name
+    let none =
+        ["KAFKA_BROKERS", "SMTP_HOST", "SMTP_HELLO_NAME", "SMTP_USERNAME", "SMTP_PASSWORD_FILE", "EMAIL_WORKER_COUNT"];
     let default = |name: &str| match name {
-        // its default is the host's name, and differs from one machine to the next
-        "KAFKA_BROKERS" | "SMTP_HOST" | "SMTP_HELLO_NAME" => String::new(),
         "KAFKA_TOPIC" => effective["KAFKA_TOPIC_NORMAL"].clone(),
-        "SMTP_USERNAME" | "SMTP_PASSWORD_FILE" | "EMAIL_WORKER_COUNT" => String::new(),
+        name if none.contains(&name) => String::new(),
         name => effective[name].clone(),
     };
     env::names().into_iter().map(|name| (name.clone(), default(&name))).collect()
