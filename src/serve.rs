@@ -105,6 +105,7 @@ impl Service {
             shutdown: Shutdown::new(),
             tasks: TaskTracker::new(),
             suspects: Mutex::default(),
+            crashed: Notify::new(),
         };
         Self { client, coordinator, pipeline: Arc::new(pipeline), config }
     }
@@ -138,7 +139,7 @@ impl Service {
             }
             outcome = assignment.run(&shutdown.drain) => outcome.map_err(Error::Group),
             Some(outcome) = workers.join_next() => Err(crashed("a worker", outcome)),
-            () = readers.crashed.notified() => Err(Error::Crashed("a partition's reader")),
+            () = pipeline.crashed.notified() => Err(Error::Crashed("a task")),
         };
         if let Err(error) = &ended {
             error!(%error, "shutting down because of a failure");
@@ -178,7 +179,6 @@ struct Readers {
     limits: Limits,
     window: (usize, usize),
     lanes: BTreeMap<Arc<str>, (Priority, Room)>,
-    crashed: Arc<Notify>,
 }
 
 impl Readers {
@@ -195,7 +195,6 @@ impl Readers {
             limits: Limits::new(kafka.fetch_max_wait, kafka.fetch_max_bytes),
             window: (kafka.window_records, kafka.window_bytes),
             lanes: topics.into_iter().map(|(topic, lane)| (Arc::from(topic.as_str()), (lane, buffer()))).collect(),
-            crashed: Arc::default(),
         }
     }
 }
@@ -210,12 +209,12 @@ impl Partitions for Readers {
         let reader = RskafkaReader::new(self.client.clone(), Arc::clone(topic), partition, self.limits);
         let reading =
             PartitionLoop::new(reader, Arc::clone(topic), partition, start, Arc::new(source), Timing::default());
-        let (drain, crashed) = (self.pipeline.shutdown.drain.clone(), Arc::clone(&self.crashed));
+        let (drain, pipeline) = (self.pipeline.shutdown.drain.clone(), Arc::clone(&self.pipeline));
         tokio::spawn(async move {
             // the loop ends when the shutdown drains; nothing else may end it
             let outcome = tokio::spawn(reading.run(drain.clone())).await;
             if outcome.is_err() || !drain.is_cancelled() {
-                crashed.notify_one();
+                pipeline.crashed.notify_one();
             }
         });
         tracked

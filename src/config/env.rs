@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
 
-use lettre::{Address, message::Mailbox};
+use lettre::Address;
 use serde::Deserialize;
 
 use super::{
     Config, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Secret, Smtp, Timeouts, values,
 };
+use crate::event::parse_mailbox;
 
 /// Declares one flat struct of optional texts for a prefix, as `envy` reads it.
 macro_rules! variables {
@@ -412,7 +413,7 @@ fn credentials(reader: &mut Reader, raw: &SmtpVariables) -> Option<Credentials> 
 fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mail {
     Mail {
         from: reader.optional("MAIL_FROM", raw.from.as_ref(), "a mailbox such as Shop <shop@example.com>", |text| {
-            text.parse::<Mailbox>().ok().filter(|_| !text.chars().any(char::is_control))
+            parse_mailbox(text).ok().filter(|mailbox| mailbox.email.user().is_ascii())
         }),
         envelope_from: reader.optional(
             "MAIL_ENVELOPE_FROM",

@@ -127,6 +127,14 @@ fn a_password_file_is_read_without_its_line_end() {
 }
 
 #[test]
+fn a_sender_is_one_mailbox() {
+    assert!(with(&[("MAIL_FROM", "Shop, the <shop@example.com>")]).is_ok());
+    for text in ["shop", "a@example.com, b@example.com", "Shop shop@example.com", "\u{e9}@example.com"] {
+        assert_eq!(wrong(with(&[("MAIL_FROM", text)])), ["MAIL_FROM"], "{text}");
+    }
+}
+
+#[test]
 fn older_names_still_count() {
     assert_eq!(with(&[("EMAIL_WORKER_COUNT", "5")]).unwrap().smtp.sessions, 5);
     assert_eq!(with(&[("EMAIL_WORKER_COUNT", "5")]).unwrap().smtp.sessions_reserved, 0);

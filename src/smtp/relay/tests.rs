@@ -44,6 +44,15 @@ async fn a_probe_that_gets_an_answer_opens_the_gate() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_to_a_mail_from_before_does_not_open_the_gate() {
+    let relay = relay();
+    let (first, second) = (pass(&relay), pass(&relay));
+    relay.down(first, "gone");
+    relay.answered(second);
+    assert!(relay.admit().now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_is_dropped_does_not_lock_the_gate() {
     let relay = relay();
     relay.down(pass(&relay), "gone");
