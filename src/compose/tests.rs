@@ -283,7 +283,7 @@ fn fields_of_ours_cannot_be_set() {
         assert_eq!(refused, "bad-header: message.headers[0]: the name of the field is not valid");
     }
     let twice = vec![("X-A".to_owned(), "1".to_owned()), ("x-a".to_owned(), "2".to_owned())];
-    assert_eq!(refusal(|m| m.headers = twice), "bad-header: message.headers.x-a: the field is there twice");
+    assert_eq!(refusal(|m| m.headers = twice), "bad-header: message.headers.x-a: the field appears twice");
 }
 
 #[test]

@@ -244,7 +244,7 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> K
             "KAFKA_GROUP_ID",
             raw.group_id.as_ref(),
             "messaging-service-group".to_owned(),
-            "a group name of at most 249 bytes without controls",
+            "a group name of at most 249 bytes without control characters",
             |text| (text.len() <= 249 && !text.chars().any(char::is_control)).then(|| text.to_owned()),
         ),
         auto_offset_reset: reader.value(
@@ -375,7 +375,7 @@ fn timeouts(reader: &mut Reader, raw: &SmtpVariables) -> Timeouts {
 
 fn credentials(reader: &mut Reader, raw: &SmtpVariables) -> Option<Credentials> {
     let (user_name, user) = reader.either(("SMTP_USER", raw.user.as_ref()), ("SMTP_USERNAME", raw.username.as_ref()));
-    let user = reader.optional(user_name, user, "a user name without controls", |text| {
+    let user = reader.optional(user_name, user, "a user name without control characters", |text| {
         (!text.chars().any(char::is_control)).then(|| text.to_owned())
     });
     let password = match (&raw.password, &raw.password_file) {
