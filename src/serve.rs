@@ -134,7 +134,7 @@ impl Service {
 
         let ended = tokio::select! {
             name = signals.next() => {
-                info!(signal = name, within = ?config.shutdown_timeout, "shutting down: what is being sent is finished");
+                info!(signal = name, within = ?config.shutdown_timeout, "shutting down: finishing what is being sent");
                 Ok(())
             }
             outcome = assignment.run(&shutdown.drain) => outcome.map_err(Error::Group),

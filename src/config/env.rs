@@ -15,6 +15,11 @@ macro_rules! variables {
     ($name:ident: $($field:ident),+ $(,)?) => {
         #[derive(Deserialize)]
         struct $name { $($field: Option<String>),+ }
+
+        #[cfg(test)]
+        impl $name {
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),+];
+        }
     };
 }
 
@@ -28,6 +33,20 @@ variables!(MailVariables: from, envelope_from, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
 variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, log_format, rust_log,
     email_worker_count);
+
+/// Every variable that is read, for the tests that hold the documents against it.
+#[cfg(test)]
+pub(super) fn names() -> Vec<String> {
+    let structs = [
+        ("KAFKA_", KafkaVariables::FIELDS),
+        ("SMTP_", SmtpVariables::FIELDS),
+        ("MAIL_", MailVariables::FIELDS),
+        ("RETRY_", RetryVariables::FIELDS),
+        ("", OtherVariables::FIELDS),
+    ];
+    let name = |prefix: &str, field: &&str| format!("{prefix}{field}").to_ascii_uppercase();
+    structs.iter().flat_map(|(prefix, fields)| fields.iter().map(move |field| name(prefix, field))).collect()
+}
 
 /// One wrong or missing variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,7 +244,7 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> K
             "KAFKA_GROUP_ID",
             raw.group_id.as_ref(),
             "messaging-service-group".to_owned(),
-            "a group name of at most 249 bytes without controls",
+            "a group name of at most 249 bytes without control characters",
             |text| (text.len() <= 249 && !text.chars().any(char::is_control)).then(|| text.to_owned()),
         ),
         auto_offset_reset: reader.value(
@@ -356,7 +375,7 @@ fn timeouts(reader: &mut Reader, raw: &SmtpVariables) -> Timeouts {
 
 fn credentials(reader: &mut Reader, raw: &SmtpVariables) -> Option<Credentials> {
     let (user_name, user) = reader.either(("SMTP_USER", raw.user.as_ref()), ("SMTP_USERNAME", raw.username.as_ref()));
-    let user = reader.optional(user_name, user, "a user name without controls", |text| {
+    let user = reader.optional(user_name, user, "a user name without control characters", |text| {
         (!text.chars().any(char::is_control)).then(|| text.to_owned())
     });
     let password = match (&raw.password, &raw.password_file) {

@@ -83,7 +83,7 @@ pub fn decode(record: &Record) -> Result<Message, DecodeError> {
     let (cc, bcc) = (mailboxes(message, "cc")?, mailboxes(message, "bcc")?);
     for field in ["attachments", "send_at"] {
         if message.get(field).is_some_and(|value| !is_zero(value)) {
-            let detail = "is reserved and not built yet".to_owned();
+            let detail = "is reserved and not supported yet".to_owned();
             return Err(DecodeError { problem: Problem::Unsupported, field: path(field), detail });
         }
     }

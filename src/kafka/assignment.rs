@@ -159,7 +159,7 @@ impl Assignment {
         if complete {
             info!(partitions = self.owned.len(), "offsets are committed");
         } else {
-            error!("the last commit failed: what was settled since the one before will be sent again");
+            error!("the last commit failed: mails settled since the one before will be sent again");
         }
         complete
     }
@@ -221,7 +221,7 @@ impl Assignment {
         warn!(
             partitions = bare.len(),
             limit = self.metadata_limit,
-            "the broker takes less metadata (offset.metadata.max.bytes): committing without, and less from now on"
+            "the broker accepts less metadata (offset.metadata.max.bytes): committing without it, and with less from now on"
         );
         self.try_store(bare).await?;
         Ok(())
@@ -282,7 +282,7 @@ impl Assignment {
                 continue;
             };
             if self.missing.remove(&topic) {
-                info!(%topic, "a lane's topic is there now");
+                info!(%topic, "a lane's topic exists now");
             }
             let is_new = |partition: &&i32| !self.owned.contains_key(&(Arc::clone(&topic), **partition));
             let new: Vec<i32> = partitions.iter().filter(is_new).copied().collect();

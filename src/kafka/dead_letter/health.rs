@@ -41,10 +41,10 @@ impl Health {
             _ if !news => debug!(topic, ?part, %error, "Still cannot write dead letters"),
             Error::UnknownTopic { .. } => error!(
                 topic,
-                "The dead letter topic does not exist, or this user may not describe it; it is never created by \
-                 itself. Dead letters wait for it, and their records stay uncommitted"
+                "The dead letter topic does not exist, or this user may not describe it; postlane does not create \
+                 it. Dead letters wait for it, and their records stay uncommitted"
             ),
-            _ => warn!(topic, ?part, %error, "Cannot write dead letters; their records stay uncommitted; trying on"),
+            _ => warn!(topic, ?part, %error, "Cannot write dead letters; their records stay uncommitted; trying again"),
         }
     }
 

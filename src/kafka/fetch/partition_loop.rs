@@ -239,8 +239,8 @@ impl<R: PartitionReader> PartitionLoop<R> {
                     %topic, partition, offset, detail, ?retry,
                     "Cannot decode what follows this offset, so this partition stops here and is tried again; nothing \
                      is skipped. Known causes: a transaction marker, a header without a value, a damaged batch. Look \
-                     with kafka-console-consumer --partition --offset; move what is wanted to a clean topic, or delete \
-                     up to behind it with kafka-delete-records"
+                     with kafka-console-consumer --partition --offset; copy what is wanted to a clean topic, or delete \
+                     everything up to and including it with kafka-delete-records"
                 );
             }
             return sleep(retry).await;
@@ -248,8 +248,10 @@ impl<R: PartitionReader> PartitionLoop<R> {
         let delay = self.delays.advance();
         match why {
             _ if !news => debug!(%topic, partition, offset, detail, ?delay, "Still cannot fetch"),
-            Halt::Denied => error!(%topic, partition, offset, detail, "The broker denies the fetch; trying on"),
-            _ => warn!(%topic, partition, offset, detail, "Cannot fetch; trying on"),
+            Halt::Denied => {
+                error!(%topic, partition, offset, detail, "The broker refuses the fetch for lack of authorization; trying again")
+            }
+            _ => warn!(%topic, partition, offset, detail, "Cannot fetch; trying again"),
         }
         sleep(delay).await;
     }
