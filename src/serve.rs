@@ -128,6 +128,7 @@ impl Service {
             topics: readers.lanes.keys().cloned().collect(),
             reset: config.kafka.auto_offset_reset,
             commit_interval: config.kafka.commit_interval,
+            discovery_interval: config.kafka.discovery_interval,
         };
         let partitions: Arc<dyn Partitions> = Arc::clone(&readers) as Arc<dyn Partitions>;
         let mut assignment = Assignment::new(coordinator, client, settings, partitions);

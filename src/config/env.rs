@@ -24,7 +24,7 @@ macro_rules! variables {
 }
 
 variables!(KafkaVariables: brokers, topic, topic_high, topic_normal, topic_low, dlq_topic, group_id, auto_offset_reset,
-    fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
+    discovery_interval, fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
 variables!(SmtpVariables: host, port, user, username, password, password_file, encryption, allow_insecure_auth, ca_file,
     hello_name, sessions, sessions_reserved, max_messages_per_session, idle_timeout, throttle_replies, connect_timeout,
     tls_timeout, greeting_timeout, auth_timeout, command_timeout, data_timeout, body_timeout, final_dot_timeout,
@@ -259,6 +259,11 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> K
             },
         ),
         commit_interval: reader.duration("COMMIT_INTERVAL", other.commit_interval.as_ref(), Duration::from_secs(1)),
+        discovery_interval: reader.duration(
+            "KAFKA_DISCOVERY_INTERVAL",
+            raw.discovery_interval.as_ref(),
+            Duration::from_secs(30),
+        ),
         fetch_max_bytes: reader.size("KAFKA_FETCH_MAX_BYTES", raw.fetch_max_bytes.as_ref(), 1 << 20, 1024, 1 << 26),
         fetch_max_wait: reader.duration(
             "KAFKA_FETCH_MAX_WAIT",
