@@ -114,7 +114,7 @@ impl Found {
     /// The fields of the log lines of this mail's outcomes, in their order.
     pub(crate) fn outcomes(&self, id: &str) -> Vec<Value> {
         let lines = self.log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.map(|line| line["fields"].clone()).filter(|fields| fields["id"] == id).collect()
+        lines.filter(|fields| fields["id"] == id).collect()
     }
 
     /// Asserts that the mail was sent with its attempt of this number, and how often it was put off before.

@@ -137,7 +137,7 @@ async fn the_login_fails() {
     let server = SmtpServer::builder().login("user", "correct horse");
     let rule = on(Command::Auth).reply(535, "5.7.8", "who are you");
     let settings = [("SMTP_USER", "user"), ("SMTP_PASSWORD", "correct horse")];
-    let found = an_outage(server, rule, &settings, "AUTH failed: 535 5.7.8 who are you").await;
+    let found = an_outage(server, rule, &settings, "AUTH failed: the server answered 535 5.7.8 who are you").await;
     assert!(!found.log.contains("correct horse"));
 }
 
