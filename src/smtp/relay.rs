@@ -18,7 +18,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout_at},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::rate::Rate;
 use crate::delay::Delays;
@@ -156,11 +156,15 @@ impl Relay {
             // the session that failed still has its place
             let others = state.open.saturating_sub(1);
             let working = state.last_accepted.is_some_and(|at| now.duration_since(at) < STILL_WORKING);
-            if !pass.probe && others > 0 && working {
+            // where several are opened at once, 421 to one of them says nothing of the others: the last one decides
+            if !pass.probe && others > 0 && (working || full) {
                 if state.limit > others {
+                    if state.limit == self.sessions {
+                        warn!(full, why, "the relay takes no further session: going on with fewer");
+                    }
+                    debug!(sessions = others, "the most sessions from now on");
                     state.limit = others;
                     state.limited_at = now;
-                    warn!(sessions = others, full, why, "the relay takes no further session: going on with fewer");
                 }
                 drop(state);
                 self.changed.notify_waiters();
@@ -186,6 +190,8 @@ impl Relay {
         }
         state.gate = Gate::Down(Instant::now() + delay);
         state.shut += 1;
+        // how many sessions it took before says nothing of how many it takes when it is back
+        state.limit = self.sessions;
         drop(state);
         self.changed.notify_waiters();
     }
