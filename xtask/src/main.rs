@@ -2,9 +2,15 @@
 //!
 //! Owns the list of commands; each is one module beside this one, a function that takes its arguments.
 
+mod cargo;
+mod demo;
+mod interrupt;
 mod kafka;
+mod progress;
+mod test;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// The project's chores.
@@ -17,13 +23,23 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole way of a mail: a real broker, a mail server, postlane between them
+    Demo,
+    /// Run all tests on a real broker
+    Test(test::Arguments),
     /// Start a Kafka broker in the foreground, until Ctrl-C
     Kafka(kafka::Arguments),
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    match Arguments::parse().command {
-        Command::Kafka(arguments) => kafka::run(arguments).await,
-    }
+async fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Demo => demo::run().await,
+        Command::Test(arguments) => test::run(arguments).await,
+        Command::Kafka(arguments) => kafka::run(arguments).await.map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
