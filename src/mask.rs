@@ -1,7 +1,5 @@
 //! Addresses as they may stand in logs: enough to recognise, not enough to write to.
 
-use std::borrow::Cow;
-
 use lettre::Address;
 
 /// `u***@example.com` for `user@example.com`.
@@ -19,20 +17,35 @@ pub fn list<'a>(addresses: impl IntoIterator<Item = &'a Address>) -> String {
     }
 }
 
-/// Masks whatever looks like an address in a text from outside, such as a reply of the relay.
+/// Masks whatever looks like an address in a text from outside, such as a reply of the relay: its local part becomes
+/// `***`, for nobody can say where in a foreign text its first letter stands.
 pub fn text(text: &str) -> String {
-    text.split_inclusive(' ').map(word).collect()
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((at, sign)) = next_at(rest) {
+        let before = &rest[..at];
+        out.push_str(&before[..local_part_start(before)]);
+        out.push_str("***");
+        out.push_str(sign);
+        rest = &rest[at + sign.len()..];
+    }
+    out.push_str(rest);
+    out
 }
 
-/// The local part of an address in a word becomes its first letter.
-fn word(word: &str) -> Cow<'_, str> {
-    let Some(at) = word.find('@') else { return Cow::Borrowed(word) };
-    let is_local = |c: char| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.\"".contains(c);
-    let start = word[..at]
-        .rfind(|c| !is_local(c))
-        .map_or(0, |before| before + word[before..].chars().next().map_or(1, char::len_utf8));
-    let first: String = word[start..at].chars().take(1).collect();
-    Cow::Owned(format!("{}{first}***{}", &word[..start], &word[at..]))
+fn next_at(text: &str) -> Option<(usize, &'static str)> {
+    ["@", "%40", "\u{ff20}"].into_iter().filter_map(|sign| Some((text.find(sign)?, sign))).min()
+}
+
+/// Where the local part begins that `before` ends with: a quoted string, or a run without delimiters.
+fn local_part_start(before: &str) -> usize {
+    let before = before.trim_end();
+    if let Some(quoted) = before.strip_suffix('"') {
+        let mut quotes = quoted.rmatch_indices('"').map(|(at, _)| at);
+        return quotes.find(|at| !quoted[..*at].ends_with('\\')).unwrap_or(0);
+    }
+    let delimiter = before.rfind(|c: char| c.is_whitespace() || "<>()[],;:\"".contains(c));
+    delimiter.map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8))
 }
 
 #[cfg(test)]
@@ -54,9 +67,10 @@ mod tests {
     fn finds_addresses_in_replies() {
         assert_eq!(
             text("550 5.1.1 <user.name@example.com>: unknown, ask postmaster@example.com."),
-            "550 5.1.1 <u***@example.com>: unknown, ask p***@example.com."
+            "550 5.1.1 <***@example.com>: unknown, ask ***@example.com."
         );
         assert_eq!(text("250 2.0.0 Ok: queued as 4Bx7"), "250 2.0.0 Ok: queued as 4Bx7");
-        assert_eq!(text("é@x @ a@"), "é***@x ***@ a***@");
+        assert_eq!(text("<alice@x.com>,<bob@y.com>"), "<***@x.com>,<***@y.com>");
+        assert_eq!(text("\"john doe\"@example.com, bob%40example.com"), "***@example.com, ***%40example.com");
     }
 }

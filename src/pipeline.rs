@@ -39,7 +39,7 @@ use crate::{
     shutdown::Shutdown,
     smtp::{
         Class, Reply,
-        relay::{Pass, Relay},
+        relay::{Fault, Pass, Relay},
     },
     template::Templates,
 };
@@ -110,6 +110,7 @@ impl Pipeline {
             id: message.id,
             template: message.template,
             message_id: None,
+            sender: String::new(),
             recipients: String::new(),
             attempts: None,
             buffer: Some(buffer),
@@ -132,6 +133,7 @@ impl Pipeline {
             }
         };
         job.message_id = Some(mail.message_id.clone());
+        job.sender = mail.envelope_from.to_string();
         if job.recipients.is_empty() {
             job.recipients = mask::list(mail.recipients.iter().map(|recipient| &recipient.address));
         }
@@ -147,8 +149,8 @@ impl Pipeline {
     }
 
     /// Takes in what a worker has seen, and does what follows from it.
-    fn conclude(self: &Arc<Self>, mut job: Job, attempted: Attempted, pass: Option<Pass>) {
-        self.tell_relay(&attempted, pass);
+    fn conclude(self: &Arc<Self>, mut job: Job, mut attempted: Attempted, pass: Option<Pass>) {
+        self.tell_relay(&job, &mut attempted.classes, pass);
         let attempts = job.attempts.as_mut().expect("prepared before it was attempted");
         let decision = if attempted.interrupted {
             attempts.interrupt(attempted.classes, self.now())
@@ -158,34 +160,47 @@ impl Pipeline {
         self.follow(job, decision);
     }
 
-    /// What the attempt says of the relay as a whole.
-    fn tell_relay(self: &Arc<Self>, attempted: &Attempted, pass: Option<Pass>) {
-        let classes = || attempted.classes.iter().map(|(_, class)| class);
-        if classes().any(|class| matches!(class, Class::Sent(_))) {
-            self.relay.accepted();
+    /// What the attempt says of the relay as a whole; and what the relay's past says of a refusal at MAIL.
+    fn tell_relay(self: &Arc<Self>, job: &Job, classes: &mut [(usize, Class)], pass: Option<Pass>) {
+        let seen = |wanted: fn(&Class) -> bool| classes.iter().any(|(_, class)| wanted(class));
+        if seen(|class| matches!(class, Class::Sent(_))) {
+            self.relay.accepted(&job.sender);
             self.release_suspects();
         }
-        if classes().any(|class| matches!(class, Class::Throttled(_))) {
+        if seen(|class| matches!(class, Class::Throttled(_))) {
             self.relay.throttled();
         }
         let Some(pass) = pass else { return };
-        let locked_out = classes().find_map(|class| match class {
+        let locked_out = classes.iter().find_map(|(_, class)| match class {
             Class::RelayDown(reply) => Some(reply),
             _ => None,
         });
         if let Some(reply) = locked_out {
-            self.relay.down(pass, &mask::text(&reply.to_string()));
-        } else if classes().any(|class| matches!(class, Class::Refused { at_mail: true, .. })) {
-            if self.relay.refused_at_mail() {
-                self.relay
-                    .down(pass, "it has refused 20 mails in a row at MAIL: check MAIL_FROM and the relay's rules");
-                self.requeue_suspects();
-            } else {
+            if job.attempts.as_ref().is_some_and(|attempts| attempts.is_locked_out_alone(self.now())) {
                 self.relay.answered(pass);
+            } else {
+                self.relay.down(pass, &mask::text(&reply.to_string()));
             }
-        } else if classes()
-            .all(|class| matches!(class, Class::Stale { .. } | Class::BrokenOff { .. } | Class::OutcomeUnknown { .. }))
-        {
+        } else if seen(|class| matches!(class, Class::Refused { at_mail: true, .. })) {
+            match self.relay.refused_at_mail(&job.sender) {
+                Fault::Sender => {
+                    self.relay.answered(pass);
+                    for (_, class) in classes {
+                        if let Class::Refused { at_mail, .. } = class {
+                            *at_mail = false;
+                        }
+                    }
+                }
+                Fault::Undecided => self.relay.answered(pass),
+                Fault::Relay => {
+                    let why = "it has refused 20 mails in a row at MAIL: check MAIL_FROM and the relay's rules";
+                    self.relay.down(pass, why);
+                    self.requeue_suspects();
+                }
+            }
+        } else if classes.iter().all(|(_, class)| {
+            matches!(class, Class::Stale { .. } | Class::BrokenOff { .. } | Class::OutcomeUnknown { .. })
+        }) {
             // nothing that a working relay must have said: a probe has not succeeded
             if pass.is_probe() {
                 self.relay.down(pass, "it takes sessions but breaks them off");
@@ -195,23 +210,30 @@ impl Pipeline {
         }
     }
 
+    /// Whether the relay is known to have trouble with this very mail: a probe should try another one.
+    fn is_doubtful(&self, job: &Job) -> bool {
+        self.relay.was_refused(&job.sender) || job.attempts.as_ref().is_some_and(Attempts::was_locked_out)
+    }
+
     /// Does what was decided: the one place where a mail's outcome turns into what happens to its record.
     fn follow(self: &Arc<Self>, job: Job, decision: Decision) {
         match decision {
             Decision::Sent => {
                 let reply =
                     job.attempts.as_ref().and_then(Attempts::accepted).map(Reply::to_string).unwrap_or_default();
+                let attempts = job.attempts_used();
+                // before anything else may go wrong
+                job.ticket.settle();
                 info!(
                     outcome = "sent",
-                    id = job.id,
+                    id = mask::text(&job.id),
                     message_id = job.message_id.as_deref().unwrap_or_default(),
                     template = job.template,
                     lane = %job.lane,
                     to = job.recipients,
-                    attempts = job.attempts_used(),
+                    attempts,
                     reply = mask::text(&reply),
                 );
-                job.ticket.settle();
             }
             Decision::DeadLetter(ending) => {
                 let failure = failure_of(&job, ending);
@@ -221,7 +243,7 @@ impl Pipeline {
             Decision::Wait(delay) => {
                 info!(
                     outcome = "deferred",
-                    id = job.id,
+                    id = mask::text(&job.id),
                     message_id = job.message_id.as_deref().unwrap_or_default(),
                     template = job.template,
                     lane = %job.lane,
@@ -262,7 +284,12 @@ impl Pipeline {
             let pipeline = Arc::clone(self);
             let patience = SUSPECT_FOR.min(self.retry.initial_delay);
             self.spawn(async move {
-                if pipeline.shutdown.drain.run_until_cancelled(tokio::time::sleep(patience)).await.is_some() {
+                if pipeline.shutdown.drain.run_until_cancelled(tokio::time::sleep(patience)).await.is_none() {
+                    return;
+                }
+                if pipeline.relay.is_misconfigured() {
+                    pipeline.requeue_suspects();
+                } else {
                     pipeline.release_suspects();
                 }
             });
@@ -364,7 +391,7 @@ fn log_undecodable(record: &Record, failure: &Failure) {
 fn log_dead_letter(job: &Job, failure: &Failure) {
     info!(
         outcome = "dead letter",
-        id = job.id,
+        id = mask::text(&job.id),
         message_id = job.message_id.as_deref().unwrap_or_default(),
         template = job.template,
         lane = %job.lane,

@@ -29,8 +29,8 @@ enum Fate {
     Open,
     /// Accepted, and the message with it.
     Sent,
-    /// It will not be sent to this one.
-    Failed(Reason),
+    /// It will not be sent to this one; the reply that said so.
+    Failed(Reason, Option<Reply>),
 }
 
 /// What follows for a mail.
@@ -132,6 +132,16 @@ impl Attempts {
         self.refusal.as_ref()
     }
 
+    /// Whether the relay has locked itself on this mail.
+    pub fn was_locked_out(&self) -> bool {
+        self.locked_out.is_some()
+    }
+
+    /// Whether the relay has locked itself on this mail before, and accepted others since: it means this mail.
+    pub fn is_locked_out_alone(&self, now: Now) -> bool {
+        self.locked_out.is_some_and(|accepted| now.accepted > accepted)
+    }
+
     /// Before an attempt: `None` if it may be made.
     pub fn begin(&mut self, now: Now) -> Option<Decision> {
         if self.expires_at.is_some_and(|expiry| now.time >= expiry) {
@@ -202,14 +212,13 @@ impl Attempts {
                 self.accepted = Some(reply);
             }
             Class::Refused { reply, at_mail: false } => {
-                *fate = Fate::Failed(Reason::Rejected);
-                self.refusal = Some(reply);
+                *fate = Fate::Failed(Reason::Rejected, Some(reply));
             }
             Class::Refused { reply, at_mail: true } => {
                 seen.suspect = true;
                 self.refusal = Some(reply);
             }
-            Class::TooLarge { .. } => *fate = Fate::Failed(Reason::TooLarge),
+            Class::TooLarge { .. } => *fate = Fate::Failed(Reason::TooLarge, None),
             Class::RelayDown(reply) => {
                 // where others were accepted since, it is this mail that the relay means
                 match self.locked_out.replace(now.accepted) {
@@ -252,29 +261,29 @@ impl Attempts {
     /// Ends all that is open for this reason.
     fn end(&mut self, reason: Reason) -> Decision {
         for fate in self.fates.values_mut().filter(|fate| **fate == Fate::Open) {
-            *fate = Fate::Failed(reason);
+            *fate = Fate::Failed(reason, self.refusal.clone());
         }
         self.finish()
     }
 
     /// Every recipient has an outcome.
     fn finish(&self) -> Decision {
-        let failed: Vec<(usize, Reason)> = self
+        let failed: Vec<(usize, Reason, &Option<Reply>)> = self
             .fates
             .iter()
             .filter_map(|(index, fate)| match fate {
-                Fate::Failed(reason) => Some((*index, *reason)),
+                Fate::Failed(reason, reply) => Some((*index, *reason, reply)),
                 Fate::Open | Fate::Sent => None,
             })
             .collect();
-        let Some(reason) = failed.iter().map(|(_, reason)| *reason).min_by_key(|reason| hope(*reason)) else {
+        let Some((_, reason, reply)) = failed.iter().min_by_key(|(_, reason, _)| hope(*reason)) else {
             return Decision::Sent;
         };
         let partly = failed.len() < self.fates.len();
         Decision::DeadLetter(Ending {
-            reason,
-            recipients: partly.then(|| failed.iter().map(|(index, _)| *index).collect()),
-            reply: self.refusal.clone(),
+            reason: *reason,
+            recipients: partly.then(|| failed.iter().map(|(index, ..)| *index).collect()),
+            reply: (*reply).clone(),
         })
     }
 }

@@ -87,9 +87,9 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Most normal and low mails at once; for fewer sessions than configured.
-    pub fn set_others_limit(&mut self, limit: usize) {
-        self.others_limit = limit;
+    /// Most normal and low mails at once; for fewer sessions than configured. True if it was raised.
+    pub fn set_others_limit(&mut self, limit: usize) -> bool {
+        limit > std::mem::replace(&mut self.others_limit, limit)
     }
 
     /// The lane that is owed most among those that have work, as it would stand after everyone got its weight.
@@ -164,7 +164,9 @@ impl<T> Scheduler<T> {
 
     /// Most normal and low mails in flight at once.
     pub fn set_others_limit(&self, limit: usize) {
-        self.lock().set_others_limit(limit);
+        if self.lock().set_others_limit(limit) {
+            self.wake();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lanes<T>> {
@@ -181,6 +183,11 @@ pub struct Slot<T> {
 }
 
 impl<T> Slot<T> {
+    /// Mails that wait in its lane.
+    pub fn waiting(&self) -> usize {
+        self.scheduler.lock().waiting(self.lane)
+    }
+
     /// Another mail of the same lane, in the place of one that was not sent after all.
     pub fn replace(&self) -> Option<T> {
         self.scheduler.lock().replace(self.lane)

@@ -32,6 +32,9 @@ use crate::{
     template::{self, Templates},
 };
 
+/// Time for the last commit where a second signal cuts.
+const CUT_COMMIT: Duration = Duration::from_millis(500);
+
 /// Why the service ended with a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -157,8 +160,11 @@ impl Service {
             cut
         };
         let (cut, ()) = tokio::join!(draining, assignment.commit_until(&drained));
-        let limit = if cut { Duration::from_millis(500) } else { schedule.commit };
-        assignment.finish(limit).await;
+        let limit = if cut { CUT_COMMIT } else { schedule.commit };
+        let cut = tokio::select! {
+            _ = assignment.finish(limit) => cut,
+            _ = signals.next() => true,
+        };
         match ended {
             Ok(()) if cut => Err(Error::Cut),
             ended => ended,

@@ -40,14 +40,21 @@ pub struct Schedule {
     pub cut_all: Duration,
     /// How long the last commit may take.
     pub commit: Duration,
+    /// How long what was cut has to let go.
+    pub last_moment: Duration,
 }
 
 impl Schedule {
     /// Divides the time from the first signal to the exit.
     pub fn within(timeout: Duration) -> Self {
         let commit = (timeout / 5).min(Duration::from_secs(3));
-        let cut_all = timeout.saturating_sub(commit + timeout / 20);
-        Self { cut: cut_all.mul_f64(0.8), cut_all, commit }
+        let cut_all = timeout.saturating_sub(commit + timeout / 20 + Self::last_moment(timeout));
+        Self { cut: cut_all.mul_f64(0.8), cut_all, commit, last_moment: Self::last_moment(timeout) }
+    }
+
+    /// Time for what was cut to let go.
+    fn last_moment(timeout: Duration) -> Duration {
+        (timeout / 20).min(Duration::from_millis(200))
     }
 }
 
@@ -92,7 +99,7 @@ pub async fn drain(
         tokio::time::sleep(schedule.cut_all.saturating_sub(schedule.cut)).await;
         warn!("time is up: mails that wait for the reply to their final dot are cut; they may be sent again");
         shutdown.cut_all.cancel();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(schedule.last_moment).await;
     };
     tokio::select! {
         () = done => {
@@ -117,7 +124,7 @@ mod tests {
         for timeout in [1, 5, 25, 300].map(Duration::from_secs) {
             let schedule = Schedule::within(timeout);
             assert!(schedule.cut < schedule.cut_all);
-            assert!(schedule.cut_all + schedule.commit < timeout);
+            assert!(schedule.cut_all + schedule.last_moment + schedule.commit < timeout);
             assert!(schedule.cut >= timeout / 2);
         }
     }

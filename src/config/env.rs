@@ -8,7 +8,10 @@ use serde::Deserialize;
 use super::{
     Config, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Secret, Smtp, Timeouts, values,
 };
-use crate::event::parse_mailbox;
+use crate::{event::parse_mailbox, smtp::Outgoing};
+
+/// Longest duration of a setting, 30 days.
+const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Declares one flat struct of optional texts for a prefix, as `envy` reads it.
 macro_rules! variables {
@@ -122,8 +125,10 @@ impl Reader {
     }
 
     fn duration(&mut self, variable: &str, text: Option<&String>, default: Duration) -> Duration {
-        let expected = "a duration above zero such as 250ms, 30s or 5m";
-        self.value(variable, text, default, expected, |text| values::duration(text).filter(|d| !d.is_zero()))
+        let expected = "a duration such as 250ms, 30s or 5m, above zero and at most 720h";
+        self.value(variable, text, default, expected, |text| {
+            values::duration(text).filter(|duration| !duration.is_zero() && *duration <= MAX_DURATION)
+        })
     }
 
     fn number(&mut self, variable: &str, text: Option<&String>, default: usize, least: usize, most: usize) -> usize {
@@ -418,13 +423,16 @@ fn credentials(reader: &mut Reader, raw: &SmtpVariables) -> Option<Credentials> 
 fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mail {
     Mail {
         from: reader.optional("MAIL_FROM", raw.from.as_ref(), "a mailbox such as Shop <shop@example.com>", |text| {
-            parse_mailbox(text).ok().filter(|mailbox| mailbox.email.user().is_ascii())
+            // the domain may be beyond ASCII, since it becomes an A-label
+            parse_mailbox(text).ok().filter(|mailbox| {
+                Address::new(mailbox.email.user(), "example.com").is_ok_and(|address| is_envelope_address(&address))
+            })
         }),
         envelope_from: reader.optional(
             "MAIL_ENVELOPE_FROM",
             raw.envelope_from.as_ref(),
             "an address such as bounces@example.com",
-            |text| text.parse::<Address>().ok().filter(|_| text.is_ascii()),
+            |text| text.parse::<Address>().ok().filter(is_envelope_address),
         ),
         max_size: reader.size("MAIL_MAX_SIZE", raw.max_size.as_ref(), 10_000_000, 1024, 1 << 28),
         subject_templates: reader.value(
@@ -466,6 +474,11 @@ fn retry(reader: &mut Reader, raw: &RetryVariables) -> Retry {
         }),
         max_delay,
     }
+}
+
+/// Whether a session takes it as a sender.
+fn is_envelope_address(address: &Address) -> bool {
+    Outgoing::new(Some(address), std::slice::from_ref(address), b"").is_ok()
 }
 
 /// Whether a connection to this host stays on this host.

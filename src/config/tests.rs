@@ -129,7 +129,13 @@ fn a_password_file_is_read_without_its_line_end() {
 #[test]
 fn a_sender_is_one_mailbox() {
     assert!(with(&[("MAIL_FROM", "Shop, the <shop@example.com>")]).is_ok());
-    for text in ["shop", "a@example.com, b@example.com", "Shop shop@example.com", "\u{e9}@example.com"] {
+    for text in ["\"a b\"@example.com", "a@example.com, b@example.com", "b@exa\u{e9}mple.com"] {
+        assert_eq!(wrong(with(&[("MAIL_ENVELOPE_FROM", text)])), ["MAIL_ENVELOPE_FROM"], "{text}");
+    }
+    assert_eq!(wrong(with(&[("SMTP_IDLE_TIMEOUT", "721h")])), ["SMTP_IDLE_TIMEOUT"]);
+    for text in
+        ["shop", "\"a b\"@example.com", "a@example.com, b@example.com", "Shop shop@example.com", "\u{e9}@example.com"]
+    {
         assert_eq!(wrong(with(&[("MAIL_FROM", text)])), ["MAIL_FROM"], "{text}");
     }
 }

@@ -12,6 +12,11 @@ use crate::kafka::Record;
 /// Largest event that is read, in bytes. Brokers refuse records far below it unless told otherwise.
 pub const MAX_EVENT_SIZE: usize = 64 << 20;
 
+/// Longest `message.id` in bytes: it is repeated in logs and in dead letters.
+const MAX_ID_SIZE: usize = 1000;
+
+/// Header of every dead letter: an event that comes with it was sent back, and its attempts start anew.
+const STAGE_HEADER: &str = "postlane-stage";
 /// Header of a redriven dead letter: the recipients that are still to be served.
 const RECIPIENTS_HEADER: &str = "postlane-recipients";
 /// Header of a redriven dead letter: the id under which it was to be sent.
@@ -105,7 +110,9 @@ pub fn decode(record: &Record) -> Result<Message, DecodeError> {
         priority: priority(message)?,
         timestamp: time(message, "timestamp")?.unwrap_or(record.timestamp),
         expires_at: time(message, "expires_at")?,
-        retry_count: number(message, "retry_count")?.unwrap_or(0),
+        retry_count: number(message, "retry_count")?
+            .filter(|_| !record.headers.contains_key(STAGE_HEADER))
+            .unwrap_or(0),
         max_retries: number(message, "max_retries")?.filter(|number| *number > 0),
         only_recipients: only_recipients(record, recipients)?,
     })
@@ -170,10 +177,13 @@ fn object<'a>(message: &'a Object, field: &str) -> Result<Option<&'a Object>, De
 
 fn id(record: &Record, message: &Object) -> Result<String, DecodeError> {
     if let Some(id) = text(message, "id")? {
+        if id.len() > MAX_ID_SIZE {
+            return Err(malformed("message.id", format!("{} bytes, at most {MAX_ID_SIZE} are taken", id.len())));
+        }
         return Ok(id.to_owned());
     }
     let kept = record.headers.get(MESSAGE_ID_HEADER).and_then(|bytes| std::str::from_utf8(bytes).ok());
-    Ok(kept.filter(|id| !id.is_empty()).map_or_else(
+    Ok(kept.filter(|id| (1..=MAX_ID_SIZE).contains(&id.len())).map_or_else(
         || format!("{}-{}-{}-{}", record.topic, record.partition, record.offset, record.timestamp.timestamp_millis()),
         str::to_owned,
     ))

@@ -105,6 +105,7 @@ fn what_is_no_event_says_where() {
         (json!({"from": "N\u{2028}N <a@example.com>"}), BadAddress, "message.from"),
         (json!({"from": "\n"}), BadAddress, "message.from"),
         (json!({"cc": ""  , "bcc": "<>"}), BadAddress, "message.bcc"),
+        (json!({"id": "x".repeat(1001)}), Malformed, "message.id"),
         (json!({"template": null}), Malformed, "message.template"),
         (json!({"template": ["plain"]}), Malformed, "message.template"),
         (json!({"data": []}), Malformed, "message.data"),
@@ -173,6 +174,10 @@ fn a_redriven_event_goes_to_the_recipients_that_failed() {
     redriven.headers.insert("postlane-message-id".to_owned(), b"email-queue-0-5-1".to_vec());
     let message = decode(&redriven).unwrap();
     assert_eq!(message.only_recipients, Some(vec![1, 2]));
+    let mut tried = event(&json!({"retry_count": 2}));
+    assert_eq!(decode(&tried).unwrap().retry_count, 2);
+    tried.headers.insert("postlane-stage".to_owned(), b"send".to_vec());
+    assert_eq!(decode(&tried).unwrap().retry_count, 0, "its attempts start anew");
     assert_eq!(message.id, "email-queue-0-5-1");
     redriven.headers.insert("postlane-recipients".to_owned(), b"3".to_vec());
     assert_eq!(fails(&redriven).0, Problem::Malformed);

@@ -82,6 +82,8 @@ pub struct Assignment {
     owned: BTreeMap<(Arc<str>, i32), Owned>,
     metadata_limit: usize,
     missing: BTreeSet<Arc<str>>,
+    /// Topics without any commit when they were first looked at, and where their partitions start.
+    fresh: BTreeMap<Arc<str>, OffsetReset>,
     foreign_since: Option<Instant>,
     discovery_failed: bool,
     commit_failed: bool,
@@ -104,6 +106,7 @@ impl Assignment {
             owned: BTreeMap::new(),
             metadata_limit: METADATA_LIMIT,
             missing: BTreeSet::new(),
+            fresh: BTreeMap::new(),
             foreign_since: None,
             discovery_failed: false,
             commit_failed: false,
@@ -158,7 +161,8 @@ impl Assignment {
     /// The last commit, within `limit`. True if all that was settled is committed.
     pub async fn finish(&mut self, limit: Duration) -> bool {
         let outcome = timeout(limit, self.commit()).await;
-        let complete = matches!(outcome, Ok(Ok(()))) && !self.commit_failed;
+        let refused = self.owned.values().any(|owned| owned.refused);
+        let complete = matches!(outcome, Ok(Ok(()))) && !self.commit_failed && !refused;
         if complete {
             info!(partitions = self.owned.len(), "offsets are committed");
         } else {
@@ -288,6 +292,7 @@ impl Assignment {
 
     async fn try_discover(&mut self) -> Result<(), positions::Error> {
         let listed = self.client.topics().await?;
+        let mut first_failure = Ok(());
         for topic in self.settings.topics.clone() {
             let Some(partitions) = listed.get(&*topic) else {
                 if self.missing.insert(Arc::clone(&topic)) {
@@ -297,44 +302,61 @@ impl Assignment {
             };
             if self.missing.remove(&topic) {
                 info!(%topic, "a lane's topic exists now");
+                // whatever it holds was published while it was waited for
+                self.fresh.insert(Arc::clone(&topic), OffsetReset::Earliest);
             }
             let is_new = |partition: &&i32| !self.owned.contains_key(&(Arc::clone(&topic), **partition));
             let new: Vec<i32> = partitions.iter().filter(is_new).copied().collect();
-            if !new.is_empty() {
-                self.take_over(&topic, partitions, &new).await?;
+            if new.is_empty() {
+                continue;
+            }
+            // trouble with one topic is none of the others'
+            let outcome = self.take_over(&topic, partitions, &new).await;
+            if first_failure.is_ok() {
+                first_failure = outcome;
             }
         }
-        Ok(())
+        first_failure
     }
 
     /// Finds the starts of new partitions of a topic, commits them, and only then hands the partitions out.
+    ///
+    /// A partition whose start cannot be had now does not hold up the others.
     async fn take_over(&mut self, topic: &Arc<str>, all: &[i32], new: &[i32]) -> Result<(), positions::Error> {
-        let starts =
-            positions::starts(&mut self.coordinator, &self.client, topic, all, new, self.settings.reset).await?;
+        let committed = self.coordinator.committed(&[(Arc::clone(topic), all.to_vec())]).await?;
+        let reset = if committed.iter().all(|commit| commit.offset.is_none()) {
+            *self.fresh.entry(Arc::clone(topic)).or_insert(self.settings.reset)
+        } else {
+            // what came to a topic that was worked on before came later, unless it belongs to its first start
+            self.fresh.get(topic).copied().unwrap_or(OffsetReset::Earliest)
+        };
+        let new: Vec<_> = committed.into_iter().filter(|commit| new.contains(&commit.partition)).collect();
+        let (starts, mut outcome) = positions::starts(&self.client, topic, new, reset).await;
         // the commit also tells whether the group is in use by another program
         let commits: Vec<Commit> = starts
             .iter()
             .map(|start| commit_of(topic, start.partition, &start.tracker.commit(self.metadata_limit)))
             .collect();
-        for settled in self.coordinator.commit(&commits).await? {
-            if let Err(refusal) = settled.result
-                && refusal != Refusal::MetadataTooLarge
-            {
-                return Err(positions::Error::Refused {
-                    topic: Arc::clone(topic),
-                    partition: settled.partition,
-                    refusal,
-                });
+        let results = self.coordinator.commit(&commits).await?;
+        for (Start { partition, tracker }, settled) in starts.into_iter().zip(results) {
+            match settled.result {
+                Ok(()) | Err(Refusal::MetadataTooLarge) => {}
+                Err(refusal) => {
+                    outcome = Err(positions::Error::Refused { topic: Arc::clone(topic), partition, refusal });
+                    continue;
+                }
             }
-        }
-        for Start { partition, tracker } in starts {
             let committed = tracker.commit(self.metadata_limit);
             info!(%topic, partition, offset = tracker.position(), "reading");
             let progress = self.partitions.start(topic, partition, tracker);
             let owned = Owned { progress, committed, committed_at: Instant::now(), refused: false };
             self.owned.insert((Arc::clone(topic), partition), owned);
         }
-        Ok(())
+        if outcome.is_ok() {
+            // the topic has its first start behind it
+            self.fresh.insert(Arc::clone(topic), OffsetReset::Earliest);
+        }
+        outcome
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Job {
     pub template: String,
     /// The `Message-ID`, once the mail was composed.
     pub message_id: Option<String>,
+    /// Its envelope sender, once the mail was composed.
+    pub sender: String,
     /// The recipients masked, once the mail was composed.
     pub recipients: String,
     /// What was tried so far, once the mail was composed.

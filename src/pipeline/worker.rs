@@ -2,9 +2,9 @@
 //!
 //! Owns when a session is opened, used again and closed. What an attempt means for its mail is [`Pipeline`]'s.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 use super::{Attempted, Job, Pipeline};
@@ -17,6 +17,9 @@ use crate::{
         relay::{Pass, SessionPlace},
     },
 };
+
+/// Time before another try where a session could not be opened although others work.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// An open session and its place among those of the relay.
 struct Held {
@@ -78,6 +81,10 @@ impl Worker {
     /// Sends one mail, once the relay lets it through and a session is there.
     async fn serve(&mut self) {
         let drain = self.pipeline.shutdown.drain.clone();
+        if !self.pipeline.relay.is_open() {
+            // a session that only waits may be what keeps the probe's from being opened
+            self.close().await;
+        }
         let Some(pass) = drain.run_until_cancelled(self.pipeline.relay.admit()).await else { return };
         if pass.is_probe() {
             self.held = None;
@@ -92,28 +99,42 @@ impl Worker {
                 let _ = drain.run_until_cancelled(free).await;
                 return;
             }
-            Err(NoSession::Stop | NoSession::Failed) => return,
+            Err(NoSession::Failed) => {
+                // where others work the gate is open still, and the next try must not follow at once
+                if self.pipeline.relay.is_open() {
+                    let _ = drain.run_until_cancelled(sleep(RECONNECT_PAUSE)).await;
+                }
+                return;
+            }
+            Err(NoSession::Stop) => return,
         };
         if drain.run_until_cancelled(self.pipeline.relay.pace()).await.is_none() {
             return;
         }
         self.pipeline.lanes.set_others_limit(self.pipeline.relay.others_limit());
-        match self.next_mail() {
-            Some((slot, job, mail)) => self.attempt(slot, job, &mail, pass).await,
-            // another worker was faster; that a session could be had says that the relay is up
-            None => self.pipeline.relay.answered(pass),
+        // another worker may have been faster; then a probe's pass goes back as it is
+        if let Some((slot, job, mail)) = self.next_mail(&pass) {
+            self.attempt(slot, job, &mail, pass).await;
         }
     }
 
     /// The next mail that is to be sent: those that end before their attempt cost their lane nothing.
-    fn next_mail(&self) -> Option<(Slot<Job>, Job, Mail)> {
+    ///
+    /// A probe passes over mails that the relay is known to have trouble with, unless the lane has no others.
+    fn next_mail(&self, pass: &Pass) -> Option<(Slot<Job>, Job, Mail)> {
         let (slot, mut job) = self.pipeline.lanes.take()?;
-        loop {
-            match self.pipeline.prepare(job) {
-                Some((job, mail)) => return Some((slot, job, mail)),
-                None => job = slot.replace()?,
+        let mut pass_over = if pass.is_probe() { slot.waiting() } else { 0 };
+        while !self.pipeline.shutdown.drain.is_cancelled() {
+            if let Some((prepared, mail)) = self.pipeline.prepare(job) {
+                if pass_over == 0 || !self.pipeline.is_doubtful(&prepared) {
+                    return Some((slot, prepared, mail));
+                }
+                pass_over -= 1;
+                self.pipeline.lanes.push(prepared.lane, prepared);
             }
+            job = slot.replace()?;
         }
+        None
     }
 
     async fn attempt(&mut self, slot: Slot<Job>, job: Job, mail: &Mail, pass: Pass) {
@@ -205,11 +226,12 @@ impl Worker {
         if self.held.is_some() {
             return Ok(pass);
         }
-        let Some(place) = self.pipeline.relay.try_session() else { return Err(NoSession::Full) };
+        let Some(mut place) = self.pipeline.relay.try_session() else { return Err(NoSession::Full) };
         let drain = self.pipeline.shutdown.drain.clone();
         match drain.run_until_cancelled(self.connector.open()).await {
             None => Err(NoSession::Stop),
             Some(Ok(session)) => {
+                place.establish();
                 self.held = Some(Held { session, _place: place, used: Instant::now() });
                 Ok(pass)
             }

@@ -245,7 +245,7 @@ fn only_the_recipients_that_were_deferred_are_tried_again() {
     assert_eq!(first, Decision::Wait(MINUTE));
     assert_eq!(attempts.open().collect::<Vec<_>>(), [1]);
     let end = attempts.conclude(vec![(1, sent())], now());
-    assert_eq!(dead(&end), (Reason::Rejected, Some(vec![2]), Some(550)));
+    assert_eq!(dead(&end), (Reason::Rejected, Some(vec![2]), Some(550)), "not the 451 to another recipient");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod rate;
 mod tests;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -29,6 +30,8 @@ const FIRST_PROBE: Duration = Duration::from_secs(1);
 pub const MISCONFIGURED_AFTER: u32 = 20;
 /// Time after which one more session is tried where the relay took no further one.
 const FULL_FOR: Duration = Duration::from_secs(30);
+/// Senders that are remembered as refused at the most.
+const REFUSED_SENDERS: usize = 1000;
 /// A session that had a mail accepted this long ago still shows that the relay works.
 const STILL_WORKING: Duration = Duration::from_secs(60);
 
@@ -50,12 +53,27 @@ struct State {
     delays: Delays,
     /// Sessions open or being opened.
     open: usize,
+    /// Those of them that are open.
+    established: usize,
     /// The most of them at once.
     limit: usize,
     limited_at: Instant,
     last_accepted: Option<Instant>,
     refused_at_mail: u32,
+    /// Senders that were refused at MAIL since they were accepted last, and the count of accepted mails then.
+    refused_senders: HashMap<String, u64>,
     rate: Rate,
+}
+
+/// Whose fault a refusal at MAIL is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The sender's: it was refused before, and others were accepted since.
+    Sender,
+    /// The next mails will tell.
+    Undecided,
+    /// The relay's: it has refused [`MISCONFIGURED_AFTER`] mails in a row.
+    Relay,
 }
 
 /// What is known of the relay; shared by all workers.
@@ -80,10 +98,12 @@ impl Relay {
                 shut: 0,
                 delays: Delays::new(FIRST_PROBE, 2.0, 0.1, max_delay),
                 open: 0,
+                established: 0,
                 limit: sessions,
                 limited_at: now,
                 last_accepted: None,
                 refused_at_mail: 0,
+                refused_senders: HashMap::new(),
                 rate: Rate::new(now),
             }),
             changed: Notify::new(),
@@ -122,8 +142,13 @@ impl Relay {
         self.recover(&mut state);
         (state.open < state.limit).then(|| {
             state.open += 1;
-            SessionPlace(Arc::clone(self))
+            SessionPlace { relay: Arc::clone(self), established: false }
         })
+    }
+
+    /// Whether mails may be sent, as far as is known.
+    pub fn is_open(&self) -> bool {
+        matches!(self.lock().gate, Gate::Open)
     }
 
     /// Waits until [`Relay::try_session`] may give a place.
@@ -149,6 +174,9 @@ impl Relay {
     }
 
     /// No new session got through. `full` says that the relay answered 421.
+    ///
+    /// Where other sessions work nothing pauses: with 421 there are fewer sessions for a while, with anything else the
+    /// caller is to try again, but not at once.
     pub fn session_failed(&self, pass: Pass, full: bool, why: &str) {
         {
             let mut state = self.lock();
@@ -157,10 +185,10 @@ impl Relay {
             let others = state.open.saturating_sub(1);
             let working = state.last_accepted.is_some_and(|at| now.duration_since(at) < STILL_WORKING);
             // where several are opened at once, 421 to one of them says nothing of the others: the last one decides
-            if !pass.probe && others > 0 && (working || full) {
-                if state.limit > others {
+            if !pass.probe && ((full && others > 0) || (working && state.established > 0)) {
+                if full && state.limit > others {
                     if state.limit == self.sessions {
-                        warn!(full, why, "the relay takes no further session: going on with fewer");
+                        warn!(why, "the relay takes no further session: going on with fewer");
                     }
                     debug!(sessions = others, "the most sessions from now on");
                     state.limit = others;
@@ -176,10 +204,13 @@ impl Relay {
 
     /// The relay takes no mail at all: nothing is sent until a probe gets through.
     pub fn down(&self, mut pass: Pass, why: &str) {
-        pass.probe = false;
         let mut state = self.lock();
+        if pass.shut != state.shut {
+            // begun before the relay was known to be down: it says nothing new, least of all of a probe
+            return;
+        }
+        pass.probe = false;
         let delay = match state.gate {
-            // others that fail at the same time say nothing new
             Gate::Down(_) => return,
             Gate::Open | Gate::Probing => state.delays.advance(),
         };
@@ -209,21 +240,35 @@ impl Relay {
         }
     }
 
-    /// The relay has accepted a mail.
-    pub fn accepted(&self) {
+    /// The relay has accepted a mail of this envelope sender.
+    pub fn accepted(&self, sender: &str) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
         let now = Instant::now();
         state.last_accepted = Some(now);
         state.refused_at_mail = 0;
+        state.refused_senders.remove(sender);
         state.rate.sent(now);
     }
 
-    /// The relay has refused a mail at MAIL for good; true if it has refused so many in a row that it is its own fault.
-    pub fn refused_at_mail(&self) -> bool {
+    /// The relay has refused a mail of this envelope sender at MAIL for good.
+    pub fn refused_at_mail(&self, sender: &str) -> Fault {
         let mut state = self.lock();
+        match state.refused_senders.get(sender) {
+            Some(accepted) if self.count() > *accepted => return Fault::Sender,
+            None if state.refused_senders.len() < REFUSED_SENDERS => {
+                let count = self.count();
+                state.refused_senders.insert(sender.to_owned(), count);
+            }
+            Some(_) | None => {}
+        }
         state.refused_at_mail = state.refused_at_mail.saturating_add(1);
-        state.refused_at_mail >= MISCONFIGURED_AFTER
+        if state.refused_at_mail >= MISCONFIGURED_AFTER { Fault::Relay } else { Fault::Undecided }
+    }
+
+    /// Whether this envelope sender was refused at MAIL and not accepted since: a probe should try another mail.
+    pub fn was_refused(&self, sender: &str) -> bool {
+        self.lock().refused_senders.contains_key(sender)
     }
 
     /// Whether the relay has refused so many mails in a row at MAIL that it is its own fault.
@@ -297,11 +342,26 @@ impl Drop for Pass {
 
 /// A place among the relay's sessions; free when dropped.
 #[derive(Debug)]
-pub struct SessionPlace(Arc<Relay>);
+pub struct SessionPlace {
+    relay: Arc<Relay>,
+    established: bool,
+}
+
+impl SessionPlace {
+    /// Its session is open.
+    pub fn establish(&mut self) {
+        if !std::mem::replace(&mut self.established, true) {
+            self.relay.lock().established += 1;
+        }
+    }
+}
 
 impl Drop for SessionPlace {
     fn drop(&mut self) {
-        self.0.lock().open -= 1;
-        self.0.changed.notify_waiters();
+        let mut state = self.relay.lock();
+        state.open -= 1;
+        state.established -= usize::from(self.established);
+        drop(state);
+        self.relay.changed.notify_waiters();
     }
 }

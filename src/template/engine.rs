@@ -18,6 +18,8 @@ const FUEL: u64 = 500_000;
 
 /// Depth of nested calls; an include or a macro costs about ten. Small enough for the stack of a worker thread.
 const RECURSION: usize = 150;
+/// The same for a subject that a producer gave.
+pub(super) const SUBJECT_FUEL: u64 = 10_000;
 
 /// Why a value was refused; it stands in the error's source, for the engine's own details may quote data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

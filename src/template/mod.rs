@@ -149,8 +149,11 @@ impl Templates {
     }
 
     fn render_own_subject(&self, subject: &str, context: &Value) -> Result<String, RenderError> {
-        self.env
-            .template_from_named_str("message.subject", subject)
+        // a producer's expressions get little fuel: with all of it they could nest values so deep that dropping them
+        // overflows the stack
+        let mut env = self.env.clone();
+        env.set_fuel(Some(engine::SUBJECT_FUEL));
+        env.template_from_named_str("message.subject", subject)
             .and_then(|template| engine::render(&template, context))
             .map_err(|error| RenderError::subject(&error))
     }

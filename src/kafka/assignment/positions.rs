@@ -1,19 +1,25 @@
 //! Where a partition starts: at the group's commit, or where a topic without one starts.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use futures::{StreamExt, stream};
 use tracing::warn;
 
 use crate::{
     config::OffsetReset,
     kafka::{
         SharedClient,
-        coordinator::{self, Coordinator, Refusal},
+        coordinator::{self, Committed, Refusal},
         fetch::{FetchError, Limits, PartitionReader, RskafkaReader},
         offsets::Tracker,
         shared_client,
     },
 };
+
+/// Partitions whose bounds are asked for at the same time.
+const AT_ONCE: usize = 16;
+/// Time for the bounds of one partition: commits wait for it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the start of a topic's partitions is not known.
 #[derive(Debug, thiserror::Error)]
@@ -39,31 +45,27 @@ pub(super) struct Start {
     pub(super) tracker: Tracker,
 }
 
-/// The starts of the partitions `new` of a topic that has the partitions `all`.
+/// The starts of partitions with these commits, as far as they can be had; the first failure beside them.
 ///
-/// `reset` applies only where the group has no commit for any partition of the topic; a partition that came later
-/// starts at its beginning, since whatever it holds came later too.
+/// A partition without a commit starts as `reset` says.
 pub(super) async fn starts(
-    coordinator: &mut Coordinator,
     client: &SharedClient,
     topic: &Arc<str>,
-    all: &[i32],
-    new: &[i32],
+    committed: Vec<Committed>,
     reset: OffsetReset,
-) -> Result<Vec<Start>, Error> {
-    let committed = coordinator.committed(&[(Arc::clone(topic), all.to_vec())]).await?;
-    let known = committed.iter().any(|commit| commit.offset.is_some());
-    let reset = if known { OffsetReset::Earliest } else { reset };
-    let mut starts = Vec::with_capacity(new.len());
-    for commit in committed.iter().filter(|commit| new.contains(&commit.partition)) {
+) -> (Vec<Start>, Result<(), Error>) {
+    let finding = committed.into_iter().map(|commit| async move {
         let partition = commit.partition;
         let tracker = match commit.offset {
             Some(offset) => restore(topic, partition, offset, &commit.metadata),
             None => Tracker::new(bound(client, topic, partition, reset).await?),
         };
-        starts.push(Start { partition, tracker });
-    }
-    Ok(starts)
+        Ok(Start { partition, tracker })
+    });
+    let found: Vec<Result<Start, Error>> = stream::iter(finding).buffered(AT_ONCE).collect().await;
+    let mut outcome = Ok(());
+    let starts = found.into_iter().filter_map(|start| start.map_err(|error| outcome = Err(error)).ok()).collect();
+    (starts, outcome)
 }
 
 fn restore(topic: &Arc<str>, partition: i32, offset: i64, metadata: &str) -> Tracker {
@@ -74,7 +76,7 @@ fn restore(topic: &Arc<str>, partition: i32, offset: i64, metadata: &str) -> Tra
 }
 
 async fn bound(client: &SharedClient, topic: &Arc<str>, partition: i32, reset: OffsetReset) -> Result<i64, Error> {
-    let limits = Limits::new(std::time::Duration::from_millis(500), 1);
+    let limits = Limits { timeout: PATIENCE, ..Limits::new(PATIENCE, 1) };
     let mut reader = RskafkaReader::new(client.clone(), Arc::clone(topic), partition, limits);
     let bounds =
         reader.bounds().await.map_err(|source| Error::Bounds { topic: Arc::clone(topic), partition, source })?;

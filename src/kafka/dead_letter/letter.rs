@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 
 use super::Failure;
-use crate::kafka::Record;
+use crate::{kafka::Record, mask};
 
 const ORIGINAL_TOPIC: &str = "kafka_dlt-original-topic";
 const ORIGINAL_PARTITION: &str = "kafka_dlt-original-partition";
@@ -118,7 +118,7 @@ fn own_headers(record: &Record, failure: &Failure, group: &str, now: DateTime<Ut
 /// One line of at most [`MESSAGE_LIMIT`] bytes without controls, addresses and queries of URLs.
 fn presentable(message: &str) -> String {
     let line: String = message.chars().map(|c| if breaks_line(c) { ' ' } else { c }).collect();
-    let mut masked = mask_addresses(&mask_queries(&line));
+    let mut masked = mask::text(&mask_queries(&line));
     let mut end = masked.len().min(MESSAGE_LIMIT);
     while !masked.is_char_boundary(end) {
         end -= 1;
@@ -146,36 +146,6 @@ fn mask_queries(text: &str) -> String {
         }
     }
     out
-}
-
-/// Replaces what may be the local part of an address, before each `@` and its percent-encoded form.
-fn mask_addresses(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((at, sign)) = next_at(rest) {
-        let before = &rest[..at];
-        out.push_str(&before[..local_part_start(before)]);
-        out.push_str("***");
-        out.push_str(sign);
-        rest = &rest[at + sign.len()..];
-    }
-    out.push_str(rest);
-    out
-}
-
-fn next_at(text: &str) -> Option<(usize, &'static str)> {
-    ["@", "%40", "\u{ff20}"].into_iter().filter_map(|sign| Some((text.find(sign)?, sign))).min()
-}
-
-/// Where the local part begins that `before` ends with: a quoted string, or a run without delimiters.
-fn local_part_start(before: &str) -> usize {
-    let before = before.trim_end();
-    if let Some(quoted) = before.strip_suffix('"') {
-        let mut quotes = quoted.rmatch_indices('"').map(|(at, _)| at);
-        return quotes.find(|at| !quoted[..*at].ends_with('\\')).unwrap_or(0);
-    }
-    let delimiter = before.rfind(|c: char| c.is_whitespace() || "<>()[],;:\"".contains(c));
-    delimiter.map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8))
 }
 
 #[cfg(test)]

@@ -63,8 +63,9 @@ async fn a_probe_that_is_dropped_does_not_lock_the_gate() {
 #[tokio::test(start_paused = true)]
 async fn refused_sessions_beside_working_ones_pause_nothing() {
     let relay = relay();
-    let places: Vec<SessionPlace> = (0..4).map(|_| relay.try_session().unwrap()).collect();
-    relay.accepted();
+    let mut places: Vec<SessionPlace> = (0..4).map(|_| relay.try_session().unwrap()).collect();
+    places.iter_mut().for_each(SessionPlace::establish);
+    relay.accepted("a@example.com");
     let further = relay.try_session().unwrap();
     relay.session_failed(pass(&relay), true, "421 too many connections");
     drop(further);
@@ -109,15 +110,61 @@ async fn of_sessions_that_are_opened_at_once_the_last_one_decides() {
 #[tokio::test(start_paused = true)]
 async fn twenty_refusals_at_mail_in_a_row_are_the_relays_fault() {
     let relay = relay();
+    let refused = || relay.refused_at_mail("bad@example.com");
     for _ in 0..19 {
-        assert!(!relay.refused_at_mail());
+        assert_eq!(refused(), Fault::Undecided);
     }
-    relay.accepted();
+    relay.accepted("bad@example.com");
     for _ in 0..19 {
-        assert!(!relay.refused_at_mail());
+        assert_eq!(refused(), Fault::Undecided);
     }
-    assert!(relay.refused_at_mail());
-    assert!(relay.refused_at_mail(), "until a mail is accepted");
+    assert_eq!(refused(), Fault::Relay);
+    assert_eq!(refused(), Fault::Relay, "until a mail is accepted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_alone_is_refused_is_not_the_relays_fault() {
+    let relay = relay();
+    for _ in 0..20 {
+        relay.refused_at_mail("bad@example.com");
+    }
+    assert!(relay.was_refused("bad@example.com"));
+    relay.accepted("good@example.com");
+    for _ in 0..100 {
+        assert_eq!(relay.refused_at_mail("bad@example.com"), Fault::Sender);
+    }
+    assert!(!relay.is_misconfigured());
+    relay.accepted("bad@example.com");
+    assert!(!relay.was_refused("bad@example.com"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_restarts_gets_as_many_sessions_as_before() {
+    let relay = relay();
+    let mut places: Vec<SessionPlace> = (0..16).map(|_| relay.try_session().unwrap()).collect();
+    places.iter_mut().for_each(SessionPlace::establish);
+    relay.accepted("a@example.com");
+    while let Some(place) = places.pop() {
+        drop(place);
+        let again = relay.try_session().unwrap();
+        relay.session_failed(pass(&relay), false, "connection refused");
+        drop(again);
+    }
+    let probe = relay.admit().await;
+    assert!(probe.is_probe(), "the last one to fail says that it is down");
+    relay.answered(probe);
+    assert_eq!((0..20).map_while(|_| relay.try_session()).collect::<Vec<_>>().len(), 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_late_does_not_undo_a_probe() {
+    let relay = relay();
+    let old = pass(&relay);
+    relay.down(pass(&relay), "gone");
+    let probe = relay.admit().await;
+    relay.down(old, "timeout");
+    relay.answered(probe);
+    assert!(relay.is_open());
 }
 
 #[tokio::test(start_paused = true)]
