@@ -279,7 +279,7 @@ impl Assignment {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.discovery_failed, true) {
-                    warn!(error = chain(&error), "the partitions cannot be found out: trying again");
+                    warn!(error = chain(&error), "the partitions cannot be determined: trying again");
                 }
                 true
             }

@@ -20,11 +20,11 @@ async fn a_broker_that_is_away_at_the_start_is_waited_for() {
     bed.publish(Priority::Normal, mails("n", 0..5)).await;
     cluster.stop().await.expect("stopped");
     let mut service = bed.start();
-    line(&mut service, &["WARN", "the partitions cannot be found out"]).await;
+    line(&mut service, &["WARN", "the partitions cannot be determined"]).await;
     cluster.restart().await.expect("started");
     each_once(&bed.smtp, "n", 0..5).await;
     bed.wait_for_no_lag(&mut service).await;
-    assert_eq!(said(&service, &["the partitions cannot be found out"]), 1);
+    assert_eq!(said(&service, &["the partitions cannot be determined"]), 1);
     assert_eq!(said(&service, &["the brokers answer again"]), 1);
     end(service).await;
 }
@@ -92,7 +92,7 @@ async fn a_leader_that_dies_is_followed_and_dead_letters_wait_for_their_replicas
     bed.publish_records(Priority::High, [Record::new("rubbish").key("k")]).await;
     bed.publish(Priority::Normal, mails("n", 300..330)).await;
     each_once(&bed.smtp, "n", 0..330).await;
-    line(&mut service, &["WARN", "Cannot write dead letters"]).await;
+    line(&mut service, &["WARN", "cannot write dead letters"]).await;
     bed.wait_for_lag(&mut service, 1).await;
     assert!(bed.dead_letters_now().await.is_empty());
 
@@ -101,7 +101,7 @@ async fn a_leader_that_dies_is_followed_and_dead_letters_wait_for_their_replicas
     let letters = bed.dead_letters_now().await;
     assert!(letters.iter().all(|letter| letter.text() == "rubbish" && letter.key.as_deref() == Some(b"k")));
     assert!(!letters.is_empty());
-    assert_eq!(said(&service, &["Cannot write dead letters"]), 1);
+    assert_eq!(said(&service, &["cannot write dead letters"]), 1);
     each_once(&bed.smtp, "n", 0..330).await;
     end(service).await;
     cluster.kill().await.expect("killed");

@@ -141,7 +141,7 @@ async fn it_ends_in_time_while_the_broker_is_away_or_hangs_and_before_anything_e
     let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     away.set("KAFKA_BROKERS", closed);
     let mut service = away.start();
-    line(&mut service, &["the partitions cannot be found out"]).await;
+    line(&mut service, &["the partitions cannot be determined"]).await;
     ends_in_time(&mut service, "a broker that is away").await;
     away.set("KAFKA_BROKERS", silent.local_addr().expect("an address"));
     let mut service = away.start();

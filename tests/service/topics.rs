@@ -100,7 +100,7 @@ async fn what_retention_took_is_counted_loudly_and_reading_goes_on_behind_it() {
     let mut service = bed.start();
     each_once(&bed.smtp, "n", 8..12).await;
     bed.wait_for_no_lag(&mut service).await;
-    assert_eq!(said(&service, &["ERROR", "Retention has deleted", "\"lost\":7"]), 1, "{}", service.tail());
+    assert_eq!(said(&service, &["ERROR", "retention has deleted", "\"lost\":7"]), 1, "{}", service.tail());
     assert_eq!(bed.smtp.ledger().accepted().len(), 8);
     end(service).await;
 }

@@ -26,7 +26,7 @@ async fn a_batch_that_cannot_be_decoded_stops_its_partition_alone() {
     bed.cluster.transaction(&unique("txn"), &writes, End::Commit).await.expect("a transaction");
     bed.cluster.produce_raw(low, 1, &[record("null-header").null_header("x")]).await.expect("written");
     bed.publish_to(Priority::Normal, 0, mails("behind", 0..2)).await;
-    let stops = ["ERROR", "Cannot decode what follows"];
+    let stops = ["ERROR", "cannot decode what follows"];
     line(&mut service, &[stops[0], stops[1], normal, "\"partition\":0"]).await;
     line(&mut service, &[stops[0], stops[1], low, "\"partition\":1"]).await;
 
