@@ -34,7 +34,7 @@ async fn a_redrive_reaches_those_who_failed_under_the_same_id() {
         .rule(on(Command::Rcpt).recipient("b@example.org").times(2, refuse()))
         .rule(on(Command::Rcpt).recipient("c@example.org").times(2, refuse()));
     let bed = Bed::with(server, 1).await;
-    let list = json!({"to": ["a@example.org", "b@example.org"], "bcc": ["c@example.org", "d@example.org"]});
+    let list = json!({"to": ["a@example.org", "b@example.org"], "bcc": ["c@example.org", "d@example.org"], "timestamp": "2026-01-05T08:00:00Z"});
     let value = without_id(event_with("", "", &list)).to_string();
     let first =
         Record::new(value).key(b"k\xff".to_vec()).header("traceparent", "00-abc").header("type", "notification");

@@ -24,8 +24,6 @@ fn mails(count: usize) -> Vec<Value> {
 
 /// The first words of each group of lines.
 fn verbs(session: &Session) -> Vec<Vec<&str>> {
-    let first = |line: &'static str| line;
-    let _ = first;
     session
         .groups()
         .into_iter()
@@ -48,7 +46,7 @@ async fn with_pipelining_a_mail_is_two_round_trips() {
         .iter()
         .map(|group| if group[0].starts_with('<') { vec![content[0], group[1]] } else { group.clone() })
         .collect();
-    let one = ["MAIL FROM", "RCPT TO", "DATA"].map(|verb| verb.split(' ').next().expect("a word"));
+    let one = ["MAIL", "RCPT", "DATA"];
     let expected: Vec<Vec<&str>> = vec![
         vec!["EHLO"],
         vec!["MAIL", "RCPT", "RCPT", "DATA"],
@@ -126,18 +124,18 @@ async fn a_session_ends_with_quit_after_its_share_and_when_idle() {
 
 #[tokio::test]
 async fn a_mail_above_the_announced_size_is_not_even_begun() {
-    let bed = bed(SmtpServer::builder().size(Some(3000))).await;
-    let large = event_with("large", "large@example.org", &json!({"data": {"body": "word ".repeat(2000)}}));
+    let bed = bed(SmtpServer::builder().size(Some(20_000))).await;
+    let large = event_with("large", "large@example.org", &json!({"data": {"body": "word ".repeat(5000)}}));
     bed.publish(Priority::Normal, [large, event("small", "small@example.org")]).await;
     let found = Found::at_the_end(&bed, bed.start()).await;
 
-    // the template alone may be larger than that: then both are
+    found.assert_sent("small", 1, 0);
     let letter = found.letter("large");
     letter.assert_cause("send", "too-large", 1);
     letter.assert_reply("", "");
     letter.assert_headers(&["postlane-message-id"]);
     assert_eq!(found.ledger.deliveries("large@example.org"), 0);
-    assert_eq!(found.ledger.count(Command::Mail), found.ledger.accepted().len() as u64);
+    assert_eq!(found.ledger.count(Command::Mail), 1);
 }
 
 #[tokio::test]

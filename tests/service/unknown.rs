@@ -53,25 +53,27 @@ async fn without_an_answer_the_attempts_end_and_every_copy_has_the_same_id() {
 
 #[tokio::test]
 async fn a_reply_that_comes_too_late_is_nobodys() {
-    let late = |code, enhanced: &str| Action::late_reply(Duration::from_millis(700), code, enhanced, "sorry, late");
+    let late =
+        |pause, code, enhanced: &str| Action::late_reply(Duration::from_millis(pause), code, enhanced, "sorry, late");
     let server = SmtpServer::builder()
-        .rule(on(Command::Dot).recipient("refused@example.org").act(late(554, "5.6.0")))
-        .rule(on(Command::Dot).recipient("no@example.org").reply(554, "5.6.0", "no"))
-        .rule(on(Command::Rcpt).recipient("slow@example.org").act(late(250, "2.1.5")));
+        .rule(on(Command::Dot).recipient("refused@example.org").act(late(600, 554, "5.6.0")))
+        .rule(on(Command::Dot).recipient("no@example.org").reply(553, "5.7.0", "no"))
+        .rule(on(Command::Rcpt).recipient("slow@example.org").act(late(1500, 250, "2.1.5")));
     let mut bed = Bed::with(server, 1).await;
     bed.set("SMTP_SESSIONS", 1);
     bed.set("SMTP_FINAL_DOT_TIMEOUT", "250ms");
-    bed.set("SMTP_COMMAND_TIMEOUT", "250ms");
+    // long enough to hear the late reply on a session that is wrongly kept
+    bed.set("SMTP_COMMAND_TIMEOUT", "1s");
     bed.set("RETRY_MAX_ATTEMPTS", 2);
     // each late reply is followed by a mail that must not take it for its own
-    let order = ["good0", "refused", "no", "slow", "good1", "refused2", "good2"];
+    let order = ["good0", "refused", "good1", "no", "slow", "good2", "refused2", "good3"];
     bed.publish(
         Priority::Normal,
         order.map(|name| event(name, &format!("{}@example.org", name.replace("refused2", "refused")))),
     )
     .await;
     // more of them, so that a mail that breaks the session off can be told from a relay that does
-    bed.publish(Priority::Low, (3..9).map(|n| event(&format!("good{n}"), &format!("good{n}@example.org")))).await;
+    bed.publish(Priority::Low, (4..9).map(|n| event(&format!("good{n}"), &format!("good{n}@example.org")))).await;
     let mut service = bed.start();
     for id in ["refused", "refused2", "no"] {
         service.wait_for_line(&[id, "dead letter"], crate::bed::SOON).await.expect("its end");
@@ -84,6 +86,7 @@ async fn a_reply_that_comes_too_late_is_nobodys() {
         assert!(found.outcomes(id).iter().all(|fields| fields["outcome"] != "sent"), "{id} was called sent");
     }
     found.letter("no").assert_cause("send", "rejected", 1);
+    found.letter("no").assert_reply("553", "5.7.0");
     for number in 0..9 {
         let id = format!("good{number}");
         found.assert_sent(&id, 1, 0);

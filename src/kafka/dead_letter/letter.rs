@@ -198,6 +198,38 @@ mod tests {
         assert_eq!(presentable(&message), format!("{} ***@examp", "x".repeat(990)));
     }
 
+    #[test]
+    fn whom_a_redriven_record_was_for_is_said_again() {
+        use crate::kafka::dead_letter::{Reason, Stage};
+        let old = [(RECIPIENTS, "1,2"), (MESSAGE_ID, "kept"), (SMTP_CODE, "550")];
+        let record = Record {
+            topic: "t".into(),
+            partition: 0,
+            offset: 0,
+            timestamp: DateTime::UNIX_EPOCH,
+            key: None,
+            value: None,
+            headers: old.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).into(),
+        };
+        let mut failure = Failure {
+            stage: Stage::Decode,
+            reason: Reason::Malformed,
+            message: String::new(),
+            recipients: None,
+            attempts: 0,
+            smtp_code: None,
+            smtp_enhanced: None,
+            message_id: None,
+        };
+        let headers = letter(&record, &failure, "g", DateTime::UNIX_EPOCH).headers;
+        assert_eq!((&headers[RECIPIENTS], &headers[MESSAGE_ID]), (&b"1,2".to_vec(), &b"kept".to_vec()));
+        assert!(!headers.contains_key(SMTP_CODE));
+        failure.recipients = Some(vec![2]);
+        failure.message_id = Some("other".to_owned());
+        let headers = letter(&record, &failure, "g", DateTime::UNIX_EPOCH).headers;
+        assert_eq!((&headers[RECIPIENTS], &headers[MESSAGE_ID]), (&b"2".to_vec(), &b"other".to_vec()));
+    }
+
     proptest! {
         #[test]
         fn any_text_becomes_a_short_line_without_local_parts(text in "(\\PC|[\\x00-\\x20@<>\":?]){0,1500}") {

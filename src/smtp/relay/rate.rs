@@ -64,7 +64,9 @@ impl Rate {
         };
         let per_second = (current / 2.0).max(LEAST);
         let peak = self.limit.as_ref().map_or(current, |limit| limit.peak).max(LEAST);
-        self.limit = Some(Limit { per_second, peak, changed: now, halved: now, next: now });
+        // places that were given out stay given: who waits for one does not ask again
+        let next = self.limit.as_ref().map_or(now, |limit| limit.next.max(now));
+        self.limit = Some(Limit { per_second, peak, changed: now, halved: now, next });
         Some(per_second)
     }
 

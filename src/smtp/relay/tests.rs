@@ -192,6 +192,20 @@ async fn throttling_halves_the_rate_and_it_recovers_step_by_step() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn halving_again_gives_no_place_twice() {
+    let mut rate = Rate::new(Instant::now());
+    rate.halve(Instant::now()).unwrap();
+    let start = Instant::now();
+    for _ in 0..5 {
+        rate.next(start);
+    }
+    advance(Duration::from_secs(2)).await;
+    rate.halve(Instant::now()).unwrap();
+    let next = rate.next(Instant::now()).unwrap();
+    assert_eq!(next.duration_since(start), Duration::from_secs(5), "behind the five before");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_rate_never_reaches_zero() {
     let mut rate = Rate::new(Instant::now());
     for _ in 0..20 {
