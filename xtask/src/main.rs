@@ -2,6 +2,7 @@
 //!
 //! Owns the list of commands; each is one module beside this one, a function that takes its arguments.
 
+mod bench;
 mod kafka;
 
 use anyhow::Result;
@@ -17,6 +18,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure mails a second beside smtp-source, or the memory that a backlog takes
+    Bench(bench::Arguments),
     /// Start a Kafka broker in the foreground, until Ctrl-C
     Kafka(kafka::Arguments),
 }
@@ -24,6 +27,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Bench(arguments) => bench::run(arguments).await,
         Command::Kafka(arguments) => kafka::run(arguments).await,
     }
 }
