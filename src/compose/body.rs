@@ -1,5 +1,7 @@
 //! Bodies: line ends, transfer encoding, MIME structure.
 
+use std::borrow::Cow;
+
 use lettre::message::{
     Body, MultiPart, SinglePart,
     header::{ContentTransferEncoding, ContentType},
@@ -36,18 +38,16 @@ fn part(content: &str, kind: ContentType) -> SinglePart {
 /// A bare CR or LF on the wire is what SMTP smuggling is made of. It is done here also because lettre inserts one CR
 /// after the other into the text, which takes minutes for a few megabytes of line ends.
 fn lines(content: &str) -> String {
+    let content: Cow<'_, str> = if content.contains('\0') { content.replace('\0', "").into() } else { content.into() };
     let mut out = String::with_capacity(content.len() + content.len() / 16);
-    let mut chars = content.chars().filter(|&c| c != '\0').peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\r' => {
-                chars.next_if_eq(&'\n');
-                out.push_str("\r\n");
-            }
-            '\n' => out.push_str("\r\n"),
-            c => out.push(c),
-        }
+    let mut rest = &*content;
+    while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'\r' | b'\n')) {
+        let (line, end) = rest.split_at(at);
+        out.push_str(line);
+        out.push_str("\r\n");
+        rest = end.strip_prefix("\r\n").unwrap_or(&end[1..]);
     }
+    out.push_str(rest);
     out.truncate(out.trim_end_matches(['\r', '\n']).len());
     out
 }

@@ -193,6 +193,7 @@ impl Connector {
                 return Err(self.error(OpenPhase::Auth, extra.into()));
             }
         }
+        wire.forget_codes();
         Ok(Session::new(connection, wire, capabilities, *timeouts))
     }
 

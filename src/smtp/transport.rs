@@ -1,9 +1,10 @@
 //! The byte stream under a session: TCP or TLS, and the wire that lettre and the session share.
 //!
-//! Owns what lettre leaves out: replies with bytes above 0x7f, lines without an end, replies that no command asked
+//! Owns what lettre leaves out: replies with bytes above 0x7f, codes such as 571, lines without an end, replies that no command asked
 //! for, and writes of which one must know whether they were taken whole. Knows nothing of what commands mean.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     io,
     net::SocketAddr,
@@ -108,6 +109,16 @@ impl Wire {
         self.lock().rehearsing = false;
     }
 
+    /// The code of the reply that was read last of those not asked for yet, as the server wrote it.
+    pub(super) fn next_code(&self) -> Option<u16> {
+        self.lock().replies.codes.pop_front()
+    }
+
+    /// Forgets the codes of replies that were read otherwise.
+    pub(super) fn forget_codes(&self) {
+        self.lock().replies.codes.clear();
+    }
+
     /// Whether no more replies have come in than were asked for.
     pub(super) fn is_in_step(&self) -> bool {
         let inner = self.lock();
@@ -202,6 +213,11 @@ struct ReplyCounter {
     complete: u64,
     column: usize,
     continued: bool,
+    /// Code of the line so far.
+    code: u16,
+    /// Codes of the complete replies. lettre knows none with a second digit above 5, although servers send 471 and 571
+    /// (RFC 5321 4.3.2 has clients go by the first digit): it is shown a 5 there.
+    codes: VecDeque<u16>,
 }
 
 impl ReplyCounter {
@@ -209,9 +225,18 @@ impl ReplyCounter {
         for byte in bytes {
             match *byte {
                 b'\n' => {
-                    self.complete += u64::from(!self.continued);
-                    (self.column, self.continued) = (0, false);
+                    if !self.continued {
+                        self.complete += 1;
+                        self.codes.push_back(self.code);
+                    }
+                    (self.column, self.continued, self.code) = (0, false, 0);
                     continue;
+                }
+                digit @ b'0'..=b'9' if self.column < 3 => {
+                    self.code = self.code * 10 + u16::from(digit - b'0');
+                    if self.column == 1 {
+                        *byte = digit.min(b'5');
+                    }
                 }
                 b'-' if self.column == 3 => self.continued = true,
                 0x80.. => *byte = b'?',
@@ -240,6 +265,15 @@ mod tests {
             }
             assert_eq!(counter.complete, 3, "in chunks of {size}");
         }
+    }
+
+    #[test]
+    fn codes_that_lettre_does_not_know_are_kept() {
+        let mut bytes = *b"571-a\r\n571 b\r\n250 671\r\n499 c\r\n";
+        let mut counter = ReplyCounter::default();
+        counter.take_in(&mut bytes).expect("short lines");
+        assert_eq!(&bytes, b"551-a\r\n551 b\r\n250 671\r\n459 c\r\n");
+        assert_eq!(counter.codes, [571, 250, 499]);
     }
 
     #[test]

@@ -105,6 +105,8 @@ fn print(arguments: &Arguments, size: usize, ours: &[Measured], theirs: &[Durati
         ours.iter().map(|run| mails / run.ended.as_secs_f64()).collect(),
     );
     row("smtp-source -d, from its start to its exit", theirs.iter().map(|time| mails / time.as_secs_f64()).collect());
+    let (median, least, most) = spread(ours.iter().map(|run| run.cpu.as_secs_f64() * 1e6 / mails).collect());
+    println!("{:<52} {median:>8.1} {least:>8.1} {most:>8.1}", "postlane's CPU time for a mail, in microseconds");
     let peak = ours.iter().map(|run| run.peak_memory).max().unwrap_or_default();
     println!("postlane's memory at its peak: {} MiB", peak >> 20);
 }

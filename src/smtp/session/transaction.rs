@@ -229,11 +229,15 @@ impl Session {
     }
 
     async fn reply(&mut self, to: &str, deadline: Duration) -> Result<Reply, Loss> {
-        match timeout(deadline, self.connection.0.read_response()).await {
-            Ok(Ok(response)) => Ok(Reply::from_response(&response)),
+        let mut reply = match timeout(deadline, self.connection.0.read_response()).await {
+            Ok(Ok(response)) => Reply::from_response(&response),
             Ok(Err(error)) => Reply::from_error(&error)
-                .ok_or_else(|| Loss::new(format!("no readable reply to {to}: {}", clean(&error.to_string())))),
-            Err(_) => Err(Loss::new(format!("no reply to {to} within {deadline:?}"))),
+                .ok_or_else(|| Loss::new(format!("no readable reply to {to}: {}", clean(&error.to_string()))))?,
+            Err(_) => return Err(Loss::new(format!("no reply to {to} within {deadline:?}"))),
+        };
+        if let Some(code) = self.wire.next_code().filter(|code| code / 100 == reply.code / 100) {
+            reply.code = code;
         }
+        Ok(reply)
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Measured {
     pub(super) ended: Duration,
     /// In bytes.
     pub(super) peak_memory: usize,
+    /// Of all threads, in user mode and in the kernel, from the start to the last mail.
+    pub(super) cpu: Duration,
 }
 
 impl Measured {
@@ -73,7 +75,7 @@ impl Run<'_> {
         let started = Instant::now();
         let mut service = self.start(&names, port)?;
         let log = Outcomes::follow(&mut service, self.mails).await?;
-        let peak_memory = peak_memory(&service)?;
+        let (peak_memory, cpu) = (peak_memory(&service)?, cpu_time(&service)?);
         let status = service.terminate(Duration::from_secs(30)).await?;
         let ended = started.elapsed();
         ensure!(status.success(), "postlane ended with {status}:\n{}", service.tail());
@@ -86,6 +88,7 @@ impl Run<'_> {
             sent: (log.last - begun).to_std()?,
             ended,
             peak_memory,
+            cpu,
         })
     }
 
@@ -112,6 +115,16 @@ pub(super) fn peak_memory(service: &Service) -> Result<usize> {
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM: not Linux?")?;
     let kib: usize = line.split_whitespace().nth(1).context("a number")?.parse()?;
     Ok(kib * 1024)
+}
+
+/// The processor time that a running service has used.
+fn cpu_time(service: &Service) -> Result<Duration> {
+    // proc_pid_stat(5): utime and stime are the 12th and 13th field behind the name, in hundredths of a second
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.id()))?;
+    let (_, behind_name) = stat.rsplit_once(')').context("a name")?;
+    let fields = behind_name.split_whitespace().skip(11).take(2);
+    let ticks: u64 = fields.map(str::parse::<u64>).sum::<Result<_, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// Times of the first and the last mail, as the log has them.
