@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -120,7 +120,8 @@ impl Assignment {
     ///
     /// [`Error::LiveMembers`] where another program joined the group while its partitions are worked on here.
     pub async fn run(&mut self, stop: &CancellationToken) -> Result<(), Error> {
-        let mut commits = interval(self.settings.commit_interval);
+        // the starts are committed by the first look: the interval counts from here
+        let mut commits = interval_at(Instant::now() + self.settings.commit_interval, self.settings.commit_interval);
         commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut discover_at = Instant::now();
         loop {

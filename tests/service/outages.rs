@@ -33,13 +33,18 @@ async fn a_broker_that_is_away_at_the_start_is_waited_for() {
 async fn a_broker_that_is_killed_and_comes_back_costs_nothing() {
     let cluster = fragile_cluster().await;
     let smtp = SmtpServer::builder().latency(Command::Dot, Duration::from_millis(100));
-    let bed = Bed::on(*cluster, smtp, 2).await;
+    let mut bed = Bed::on(*cluster, smtp, 2).await;
+    bed.set("RUST_LOG", "info,rskafka=error,postlane::kafka::coordinator=debug");
     bed.publish(Priority::Normal, mails("n", 0..300)).await;
     bed.publish(Priority::High, mails("h", 0..100)).await;
     let mut service = bed.start();
     bed.smtp.wait_for_mails(50, SOON).await.expect("some mails");
     cluster.kill().await.expect("killed");
     line(&mut service, &["WARN", "offsets cannot be committed"]).await;
+    // each commit repeats its request for ten seconds, at first after 100 ms
+    let begun = |service: &_| said(service, &["repeating a group request", "\"delay\":\"100ms\""]);
+    let before = begun(&service);
+    until("another commit has failed", async || (begun(&service) >= before + 2).then_some(())).await;
     cluster.restart().await.expect("started");
     bed.publish(Priority::Normal, mails("n", 300..310)).await;
     each_once(&bed.smtp, "n", 0..310).await;
