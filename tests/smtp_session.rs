@@ -337,3 +337,22 @@ async fn silence_at_any_command_ends_at_its_deadline() {
         assert_eq!(server.ledger().count(Command::Quit), 0);
     }
 }
+
+#[tokio::test]
+async fn codes_with_a_second_digit_above_five_are_codes() {
+    let server = SmtpServer::builder()
+        .rule(on(Command::Rcpt).recipient("b@example.com").reply(571, "5.7.1", "not you\nand nobody like you"))
+        .rule(on(Command::Rcpt).recipient("c@example.com").reply(471, "4.7.1", "later"))
+        .rule(on(Command::Dot).recipient("d@example.com").reply(571, "", "no"))
+        .start()
+        .await;
+    let mut session = open(&server).await;
+    let attempt = send(&mut session, &["a@example.com", "b@example.com", "c@example.com"]).await;
+    let Attempt::Recipients { replies, data: Data::Dot(dot) } = attempt else { panic!("{attempt:?}") };
+    assert_eq!(replies.iter().map(|reply| reply.code).collect::<Vec<_>>(), [250, 571, 471]);
+    assert_eq!(dot.code, 250);
+    let attempt = send(&mut session, &["d@example.com"]).await;
+    let Attempt::Recipients { data: Data::Dot(dot), .. } = attempt else { panic!("{attempt:?}") };
+    assert_eq!(dot.code, 571);
+    assert!(session.is_usable());
+}
