@@ -88,6 +88,8 @@ pub struct Kafka {
     pub auto_offset_reset: OffsetReset,
     /// Time between two commits.
     pub commit_interval: Duration,
+    /// Time between two looks for new topics and partitions.
+    pub discovery_interval: Duration,
     /// Bytes asked for in one fetch of one partition.
     pub fetch_max_bytes: usize,
     /// Time a broker may hold a fetch that has nothing to return.

@@ -11,7 +11,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use lettre::message::Mailbox;
 
-pub use decode::{DecodeError, MAX_EVENT_SIZE, Problem, decode};
+pub use decode::{DecodeError, MAX_EVENT_SIZE, Problem, decode, parse_mailbox};
 
 /// How urgent a mail is; each priority has a lane of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

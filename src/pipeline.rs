@@ -9,14 +9,16 @@ mod worker;
 
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use chrono::Utc;
-use tokio::time::Instant;
+use futures::FutureExt;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{error, info};
 
 pub use self::{
     job::Job,
@@ -65,6 +67,8 @@ pub struct Pipeline {
     pub tasks: TaskTracker,
     /// Mails that were refused at MAIL since a mail was accepted last.
     pub suspects: Mutex<Vec<Job>>,
+    /// A task has panicked: the process must end, or the record that it held stays unsettled for as long as it lives.
+    pub crashed: Notify,
 }
 
 impl fmt::Debug for Pipeline {
@@ -227,7 +231,7 @@ impl Pipeline {
                     reply = refusal_of(&job),
                 );
                 let pipeline = Arc::clone(self);
-                self.tasks.spawn(async move {
+                self.spawn(async move {
                     let waited = pipeline.shutdown.drain.run_until_cancelled(tokio::time::sleep(delay)).await;
                     if waited.is_some() {
                         pipeline.lanes.push(job.lane, job);
@@ -257,7 +261,7 @@ impl Pipeline {
         if ours {
             let pipeline = Arc::clone(self);
             let patience = SUSPECT_FOR.min(self.retry.initial_delay);
-            self.tasks.spawn(async move {
+            self.spawn(async move {
                 if pipeline.shutdown.drain.run_until_cancelled(tokio::time::sleep(patience)).await.is_some() {
                     pipeline.release_suspects();
                 }
@@ -287,10 +291,26 @@ impl Pipeline {
     /// Writes a dead letter and settles its record then, and not before.
     fn dead_letter(self: &Arc<Self>, record: Arc<Record>, ticket: Ticket, failure: Failure) {
         let pipeline = Arc::clone(self);
+        self.spawn(async move {
+            let writing = pipeline.dead_letters.write(&record, &failure);
+            match pipeline.shutdown.cut_all.run_until_cancelled(writing).await {
+                Some(Ok(())) => ticket.settle(),
+                Some(Err(error)) => {
+                    error!(%error, "a dead letter cannot be written");
+                    pipeline.crashed.notify_one();
+                }
+                None => {}
+            }
+        });
+    }
+
+    /// Runs a task that holds a record.
+    fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let pipeline = Arc::clone(self);
         self.tasks.spawn(async move {
-            let written = pipeline.shutdown.cut_all.run_until_cancelled(pipeline.dead_letters.write(&record, &failure));
-            if let Some(Ok(())) = written.await {
-                ticket.settle();
+            // what the task held is dropped with it
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                pipeline.crashed.notify_one();
             }
         });
     }

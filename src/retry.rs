@@ -86,6 +86,8 @@ pub struct Attempts {
     unknown: bool,
     /// The session broke on this mail; the count of accepted mails then.
     broken_off: Option<u64>,
+    /// The relay locked itself on this mail; the count of accepted mails then.
+    locked_out: Option<u64>,
     /// Throttled since then, without another outcome; the count of accepted mails then.
     throttled: Option<(Instant, u64)>,
 }
@@ -105,6 +107,7 @@ impl Attempts {
             refusal: None,
             unknown: false,
             broken_off: None,
+            locked_out: None,
             throttled: None,
         }
     }
@@ -156,7 +159,7 @@ impl Attempts {
             self.used += 1;
             return self.finish();
         }
-        if seen.relay_down {
+        if seen.relay_down && !seen.used {
             return Decision::RelayDown;
         }
         if seen.suspect {
@@ -208,7 +211,11 @@ impl Attempts {
             }
             Class::TooLarge { .. } => *fate = Fate::Failed(Reason::TooLarge),
             Class::RelayDown(reply) => {
-                seen.relay_down = true;
+                // where others were accepted since, it is this mail that the relay means
+                match self.locked_out.replace(now.accepted) {
+                    Some(accepted) if now.accepted > accepted => seen.used = true,
+                    _ => seen.relay_down = true,
+                }
                 self.refusal = Some(reply);
             }
             Class::Deferred(reply) | Class::Split(reply) => {

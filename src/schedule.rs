@@ -92,11 +92,6 @@ impl<T> Lanes<T> {
         self.others_limit = limit;
     }
 
-    /// Takes all waiting mails out.
-    pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
-        self.queues.iter_mut().flat_map(|queue| queue.drain(..))
-    }
-
     /// The lane that is owed most among those that have work, as it would stand after everyone got its weight.
     fn fairest(&self) -> Option<Priority> {
         Priority::ALL
@@ -170,17 +165,6 @@ impl<T> Scheduler<T> {
     /// Most normal and low mails in flight at once.
     pub fn set_others_limit(&self, limit: usize) {
         self.lock().set_others_limit(limit);
-    }
-
-    /// Mails that wait in a lane.
-    pub fn waiting(&self, lane: Priority) -> usize {
-        self.lock().waiting(lane)
-    }
-
-    /// Drops all waiting mails, as a shutdown does: they stay unsettled.
-    pub fn clear(&self) {
-        let dropped: Vec<T> = self.lock().drain().collect();
-        drop(dropped);
     }
 
     fn lock(&self) -> MutexGuard<'_, Lanes<T>> {

@@ -105,6 +105,7 @@ impl Service {
             shutdown: Shutdown::new(),
             tasks: TaskTracker::new(),
             suspects: Mutex::default(),
+            crashed: Notify::new(),
         };
         Self { client, coordinator, pipeline: Arc::new(pipeline), config }
     }
@@ -127,18 +128,19 @@ impl Service {
             topics: readers.lanes.keys().cloned().collect(),
             reset: config.kafka.auto_offset_reset,
             commit_interval: config.kafka.commit_interval,
+            discovery_interval: config.kafka.discovery_interval,
         };
         let partitions: Arc<dyn Partitions> = Arc::clone(&readers) as Arc<dyn Partitions>;
         let mut assignment = Assignment::new(coordinator, client, settings, partitions);
 
         let ended = tokio::select! {
             name = signals.next() => {
-                info!(signal = name, within = ?config.shutdown_timeout, "shutting down: what is being sent is finished");
+                info!(signal = name, within = ?config.shutdown_timeout, "shutting down: finishing what is being sent");
                 Ok(())
             }
             outcome = assignment.run(&shutdown.drain) => outcome.map_err(Error::Group),
             Some(outcome) = workers.join_next() => Err(crashed("a worker", outcome)),
-            () = readers.crashed.notified() => Err(Error::Crashed("a partition's reader")),
+            () = pipeline.crashed.notified() => Err(Error::Crashed("a task")),
         };
         if let Err(error) = &ended {
             error!(%error, "shutting down because of a failure");
@@ -178,7 +180,6 @@ struct Readers {
     limits: Limits,
     window: (usize, usize),
     lanes: BTreeMap<Arc<str>, (Priority, Room)>,
-    crashed: Arc<Notify>,
 }
 
 impl Readers {
@@ -195,7 +196,6 @@ impl Readers {
             limits: Limits::new(kafka.fetch_max_wait, kafka.fetch_max_bytes),
             window: (kafka.window_records, kafka.window_bytes),
             lanes: topics.into_iter().map(|(topic, lane)| (Arc::from(topic.as_str()), (lane, buffer()))).collect(),
-            crashed: Arc::default(),
         }
     }
 }
@@ -210,12 +210,12 @@ impl Partitions for Readers {
         let reader = RskafkaReader::new(self.client.clone(), Arc::clone(topic), partition, self.limits);
         let reading =
             PartitionLoop::new(reader, Arc::clone(topic), partition, start, Arc::new(source), Timing::default());
-        let (drain, crashed) = (self.pipeline.shutdown.drain.clone(), Arc::clone(&self.crashed));
+        let (drain, pipeline) = (self.pipeline.shutdown.drain.clone(), Arc::clone(&self.pipeline));
         tokio::spawn(async move {
             // the loop ends when the shutdown drains; nothing else may end it
             let outcome = tokio::spawn(reading.run(drain.clone())).await;
             if outcome.is_err() || !drain.is_cancelled() {
-                crashed.notify_one();
+                pipeline.crashed.notify_one();
             }
         });
         tracked

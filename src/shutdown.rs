@@ -87,7 +87,7 @@ pub async fn drain(
     shutdown.drain.cancel();
     let deadlines = async {
         tokio::time::sleep(schedule.cut).await;
-        warn!("time runs out: mails before their final dot are cut and stay unsettled");
+        warn!("time is running out: mails before their final dot are cut and stay unsettled");
         shutdown.cut.cancel();
         tokio::time::sleep(schedule.cut_all.saturating_sub(schedule.cut)).await;
         warn!("time is up: mails that wait for the reply to their final dot are cut; they may be sent again");
@@ -96,7 +96,7 @@ pub async fn drain(
     };
     tokio::select! {
         () = done => {
-            info!("all that was being sent is finished");
+            info!("everything that was being sent is finished");
             false
         }
         () = deadlines => false,

@@ -40,7 +40,8 @@ pub(super) fn ascii(address: &Address, field: &str) -> Result<Address, ComposeEr
     Ok(Address::new_dangerous(user, domain))
 }
 
-/// Dot-atom or quoted string (RFC 5321 4.1.2), at most 64 octets.
+/// Dot-atom or quoted string (RFC 5321 4.1.2), at most 64 octets. Blanks and angle brackets are refused even in quotes:
+/// servers differ in where they see the end of such an address, and a session takes none.
 fn is_local_part(text: &str) -> bool {
     if text.is_empty() || text.len() > 64 {
         return false;
@@ -49,7 +50,7 @@ fn is_local_part(text: &str) -> bool {
         Some(inside) => {
             let mut escaped = false;
             let sound = inside.bytes().all(|b| {
-                let sound = matches!(b, b' '..=b'~') && (escaped || b != b'"');
+                let sound = matches!(b, b'!'..=b'~') && !matches!(b, b'<' | b'>') && (escaped || b != b'"');
                 escaped = !escaped && b == b'\\';
                 sound
             });

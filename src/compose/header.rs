@@ -178,7 +178,7 @@ pub(super) fn extra(headers: &[(String, String)], fields: &mut Fields) -> Result
             return Err(ComposeError::bad_header(field(), "this field may not be set by an event"));
         }
         if !seen.insert(lower) {
-            return Err(ComposeError::bad_header(field(), "the field is there twice"));
+            return Err(ComposeError::bad_header(field(), "the field appears twice"));
         }
         if has_controls(value) {
             return Err(ComposeError::bad_header(field(), CONTROLS));

@@ -2,23 +2,29 @@
 
 use std::{collections::BTreeMap, fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
 
-use lettre::{Address, message::Mailbox};
+use lettre::Address;
 use serde::Deserialize;
 
 use super::{
     Config, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Secret, Smtp, Timeouts, values,
 };
+use crate::event::parse_mailbox;
 
 /// Declares one flat struct of optional texts for a prefix, as `envy` reads it.
 macro_rules! variables {
     ($name:ident: $($field:ident),+ $(,)?) => {
         #[derive(Deserialize)]
         struct $name { $($field: Option<String>),+ }
+
+        #[cfg(test)]
+        impl $name {
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),+];
+        }
     };
 }
 
 variables!(KafkaVariables: brokers, topic, topic_high, topic_normal, topic_low, dlq_topic, group_id, auto_offset_reset,
-    fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
+    discovery_interval, fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
 variables!(SmtpVariables: host, port, user, username, password, password_file, encryption, allow_insecure_auth, ca_file,
     hello_name, sessions, sessions_reserved, max_messages_per_session, idle_timeout, throttle_replies, connect_timeout,
     tls_timeout, greeting_timeout, auth_timeout, command_timeout, data_timeout, body_timeout, final_dot_timeout,
@@ -27,6 +33,20 @@ variables!(MailVariables: from, envelope_from, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
 variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, log_format, rust_log,
     email_worker_count);
+
+/// Every variable that is read, for the tests that hold the documents against it.
+#[cfg(test)]
+pub(super) fn names() -> Vec<String> {
+    let structs = [
+        ("KAFKA_", KafkaVariables::FIELDS),
+        ("SMTP_", SmtpVariables::FIELDS),
+        ("MAIL_", MailVariables::FIELDS),
+        ("RETRY_", RetryVariables::FIELDS),
+        ("", OtherVariables::FIELDS),
+    ];
+    let name = |prefix: &str, field: &&str| format!("{prefix}{field}").to_ascii_uppercase();
+    structs.iter().flat_map(|(prefix, fields)| fields.iter().map(move |field| name(prefix, field))).collect()
+}
 
 /// One wrong or missing variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,7 +244,7 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> K
             "KAFKA_GROUP_ID",
             raw.group_id.as_ref(),
             "messaging-service-group".to_owned(),
-            "a group name of at most 249 bytes without controls",
+            "a group name of at most 249 bytes without control characters",
             |text| (text.len() <= 249 && !text.chars().any(char::is_control)).then(|| text.to_owned()),
         ),
         auto_offset_reset: reader.value(
@@ -239,6 +259,11 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> K
             },
         ),
         commit_interval: reader.duration("COMMIT_INTERVAL", other.commit_interval.as_ref(), Duration::from_secs(1)),
+        discovery_interval: reader.duration(
+            "KAFKA_DISCOVERY_INTERVAL",
+            raw.discovery_interval.as_ref(),
+            Duration::from_secs(30),
+        ),
         fetch_max_bytes: reader.size("KAFKA_FETCH_MAX_BYTES", raw.fetch_max_bytes.as_ref(), 1 << 20, 1024, 1 << 26),
         fetch_max_wait: reader.duration(
             "KAFKA_FETCH_MAX_WAIT",
@@ -355,7 +380,7 @@ fn timeouts(reader: &mut Reader, raw: &SmtpVariables) -> Timeouts {
 
 fn credentials(reader: &mut Reader, raw: &SmtpVariables) -> Option<Credentials> {
     let (user_name, user) = reader.either(("SMTP_USER", raw.user.as_ref()), ("SMTP_USERNAME", raw.username.as_ref()));
-    let user = reader.optional(user_name, user, "a user name without controls", |text| {
+    let user = reader.optional(user_name, user, "a user name without control characters", |text| {
         (!text.chars().any(char::is_control)).then(|| text.to_owned())
     });
     let password = match (&raw.password, &raw.password_file) {
@@ -393,7 +418,7 @@ fn credentials(reader: &mut Reader, raw: &SmtpVariables) -> Option<Credentials> 
 fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mail {
     Mail {
         from: reader.optional("MAIL_FROM", raw.from.as_ref(), "a mailbox such as Shop <shop@example.com>", |text| {
-            text.parse::<Mailbox>().ok().filter(|_| !text.chars().any(char::is_control))
+            parse_mailbox(text).ok().filter(|mailbox| mailbox.email.user().is_ascii())
         }),
         envelope_from: reader.optional(
             "MAIL_ENVELOPE_FROM",

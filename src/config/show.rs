@@ -23,6 +23,7 @@ impl Config {
                 }
                 .to_owned(),
             ),
+            ("KAFKA_DISCOVERY_INTERVAL", duration(kafka.discovery_interval)),
             ("KAFKA_FETCH_MAX_BYTES", size(kafka.fetch_max_bytes)),
             ("KAFKA_FETCH_MAX_WAIT", duration(kafka.fetch_max_wait)),
             ("KAFKA_BUFFER_RECORDS", kafka.buffer_records.to_string()),

@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -125,6 +127,14 @@ fn a_password_file_is_read_without_its_line_end() {
 }
 
 #[test]
+fn a_sender_is_one_mailbox() {
+    assert!(with(&[("MAIL_FROM", "Shop, the <shop@example.com>")]).is_ok());
+    for text in ["shop", "a@example.com, b@example.com", "Shop shop@example.com", "\u{e9}@example.com"] {
+        assert_eq!(wrong(with(&[("MAIL_FROM", text)])), ["MAIL_FROM"], "{text}");
+    }
+}
+
+#[test]
 fn older_names_still_count() {
     assert_eq!(with(&[("EMAIL_WORKER_COUNT", "5")]).unwrap().smtp.sessions, 5);
     assert_eq!(with(&[("EMAIL_WORKER_COUNT", "5")]).unwrap().smtp.sessions_reserved, 0);
@@ -146,10 +156,66 @@ fn the_effective_configuration_reads_back() {
     assert_eq!(from_variables(variables).unwrap().effective(), config.effective());
 }
 
+/// Every variable with the default that documents give for it: empty where it has none.
+fn documented_defaults() -> BTreeMap<String, String> {
+    let effective: BTreeMap<&str, String> = with(&[]).unwrap().effective().into_iter().collect();
+    // some have no default, and that of SMTP_HELLO_NAME is the host's name
+    let none =
+        ["KAFKA_BROKERS", "SMTP_HOST", "SMTP_HELLO_NAME", "SMTP_USERNAME", "SMTP_PASSWORD_FILE", "EMAIL_WORKER_COUNT"];
+    let default = |name: &str| match name {
+        "KAFKA_TOPIC" => effective["KAFKA_TOPIC_NORMAL"].clone(),
+        name if none.contains(&name) => String::new(),
+        name => effective[name].clone(),
+    };
+    env::names().into_iter().map(|name| (name.clone(), default(&name))).collect()
+}
+
 #[test]
-fn every_setting_stands_in_the_example_file() {
-    let example = include_str!("../../.env.example");
-    for (name, _) in with(&[]).unwrap().effective() {
-        assert!(example.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name}="))), "{name}");
+fn the_effective_configuration_shows_every_setting_once() {
+    let older_or_other = ["KAFKA_TOPIC", "SMTP_USERNAME", "SMTP_PASSWORD_FILE", "EMAIL_WORKER_COUNT"];
+    let shown: Vec<&str> = with(&[]).unwrap().effective().into_iter().map(|(name, _)| name).collect();
+    let mut expected = env::names();
+    expected.retain(|name| !older_or_other.contains(&name.as_str()));
+    assert_eq!(shown.len(), expected.len());
+    for name in &expected {
+        assert!(shown.contains(&name.as_str()), "{name}");
     }
+}
+
+#[test]
+fn the_example_file_has_every_setting_with_its_default() {
+    let example = include_str!("../../.env.example");
+    let lines: BTreeMap<&str, &str> =
+        example.lines().filter_map(|line| line.strip_prefix("# ").unwrap_or(line).split_once('=')).collect();
+    for (name, default) in documented_defaults() {
+        match lines.get(name.as_str()) {
+            Some(_) if matches!(name.as_str(), "KAFKA_BROKERS" | "SMTP_HOST") => {}
+            Some(value) => assert_eq!(*value, default, "{name}"),
+            None => assert!(example.contains(&format!("(also {name})")), "{name}"),
+        }
+    }
+    for name in lines.keys().filter(|name| !name.contains(' ')) {
+        assert!(env::names().iter().any(|known| known == name), "{name} is no setting");
+    }
+}
+
+#[test]
+fn the_readme_has_every_setting_with_its_default() {
+    let readme = include_str!("../../README.md");
+    let (_, settings) = readme.split_once("\n## Settings\n").unwrap();
+    let (settings, _) = settings.split_once("\n## ").unwrap();
+    let rows = settings.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        Some((cells.next()?.trim_end_matches('`').to_owned(), cells.next()?.to_owned()))
+    });
+    let in_words = |default: &str| if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+    let expected = documented_defaults().into_iter().map(|(name, default)| {
+        let words = match name.as_str() {
+            "KAFKA_BROKERS" | "SMTP_HOST" => "**required**".to_owned(),
+            "SMTP_HELLO_NAME" => "the host's name".to_owned(),
+            _ => in_words(&default),
+        };
+        (name, words)
+    });
+    assert_eq!(rows.collect::<BTreeMap<_, _>>(), expected.collect::<BTreeMap<_, _>>());
 }

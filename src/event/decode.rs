@@ -83,7 +83,7 @@ pub fn decode(record: &Record) -> Result<Message, DecodeError> {
     let (cc, bcc) = (mailboxes(message, "cc")?, mailboxes(message, "bcc")?);
     for field in ["attachments", "send_at"] {
         if message.get(field).is_some_and(|value| !is_zero(value)) {
-            let detail = "is reserved and not built yet".to_owned();
+            let detail = "is reserved and not supported yet".to_owned();
             return Err(DecodeError { problem: Problem::Unsupported, field: path(field), detail });
         }
     }
@@ -210,19 +210,27 @@ fn is_control(c: char) -> bool {
     c.is_control() || c == '\u{2028}' || c == '\u{2029}'
 }
 
-/// `a@b`, `<a@b>`, `Name <a@b>` or `"Name, with more" <a@b>`; a name may hold any text without controls.
 fn mailbox(path: &str, text: &str) -> Result<Mailbox, DecodeError> {
     let bad =
         |detail: &str| DecodeError { problem: Problem::BadAddress, field: path.to_owned(), detail: detail.to_owned() };
+    parse_mailbox(text).map_err(bad)
+}
+
+/// Reads `a@b`, `<a@b>`, `Name <a@b>` or `"Name, with more" <a@b>`; a name may hold any text without controls.
+///
+/// # Errors
+///
+/// What is wrong, without the text. Unlike lettre's own parser it leaves nothing of the text unread.
+pub fn parse_mailbox(text: &str) -> Result<Mailbox, &'static str> {
     if text.chars().any(is_control) {
-        return Err(bad("holds a control character"));
+        return Err("holds a control character");
     }
     let text = text.trim();
     let (name, address) = match text.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
         Some((name, address)) => (unquote(name.trim()), address.trim()),
         None => (None, text),
     };
-    let address: Address = address.parse().map_err(|_| bad("expected a mailbox such as a@b or Name <a@b>"))?;
+    let address: Address = address.parse().map_err(|_| "expected a mailbox such as a@b or Name <a@b>")?;
     Ok(Mailbox { name, email: address })
 }
 

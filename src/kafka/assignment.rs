@@ -27,9 +27,7 @@ use crate::config::OffsetReset;
 const METADATA_LIMIT: usize = 4096;
 /// Offsets of a group without members expire 7 days after their last commit, even while it works: again every hour.
 const COMMIT_AGAIN: Duration = Duration::from_secs(3600);
-/// Time between two looks for new topics and partitions.
-const DISCOVERY: Duration = Duration::from_secs(30);
-/// The same while a lane's topic is missing, or the last look failed.
+/// Longest time between two looks for topics while one is missing, or the last look failed.
 const DISCOVERY_SOON: Duration = Duration::from_secs(2);
 /// Time between two reminders that another program holds the group.
 const REMINDER: Duration = Duration::from_secs(60);
@@ -54,6 +52,8 @@ pub struct Settings {
     pub reset: OffsetReset,
     /// Time between two commits.
     pub commit_interval: Duration,
+    /// Time between two looks for new topics and partitions.
+    pub discovery_interval: Duration,
 }
 
 /// Why the work on partitions cannot go on.
@@ -69,6 +69,8 @@ struct Owned {
     progress: Arc<dyn Progress>,
     committed: Position,
     committed_at: Instant,
+    /// The last commit of it was refused, and that was said.
+    refused: bool,
 }
 
 /// Finds partitions, hands them out, and commits what they have done.
@@ -124,7 +126,8 @@ impl Assignment {
                     _ = commits.tick() => self.commit().await,
                     () = tokio::time::sleep_until(discover_at) => {
                         let soon = self.discover().await;
-                        discover_at = Instant::now() + if soon { DISCOVERY_SOON } else { DISCOVERY };
+                        let interval = self.settings.discovery_interval;
+                        discover_at = Instant::now() + if soon { interval.min(DISCOVERY_SOON) } else { interval };
                         Ok(())
                     }
                 }
@@ -159,7 +162,7 @@ impl Assignment {
         if complete {
             info!(partitions = self.owned.len(), "offsets are committed");
         } else {
-            error!("the last commit failed: what was settled since the one before will be sent again");
+            error!("the last commit failed: mails settled since the one before will be sent again");
         }
         complete
     }
@@ -209,9 +212,7 @@ impl Assignment {
                 Err(Refusal::MetadataTooLarge) => {
                     bare.push((Commit { metadata: String::new(), ..commit.0 }, commit.1));
                 }
-                Err(refusal) => {
-                    warn!(topic = %commit.0.topic, partition = commit.0.partition, %refusal, "an offset was not stored");
-                }
+                Err(refusal) => self.refused(&commit.0, refusal),
             }
         }
         if bare.is_empty() {
@@ -221,10 +222,22 @@ impl Assignment {
         warn!(
             partitions = bare.len(),
             limit = self.metadata_limit,
-            "the broker takes less metadata (offset.metadata.max.bytes): committing without, and less from now on"
+            "the broker accepts less metadata (offset.metadata.max.bytes): committing without it, and with less from now on"
         );
-        self.try_store(bare).await?;
+        for (commit, result) in self.try_store(bare).await? {
+            if let Err(refusal) = result {
+                self.refused(&commit.0, refusal);
+            }
+        }
         Ok(())
+    }
+
+    /// Says once that an offset was not stored; it stays due.
+    fn refused(&mut self, commit: &Commit, refusal: Refusal) {
+        let owned = self.owned.get_mut(&(Arc::clone(&commit.topic), commit.partition));
+        if owned.is_none_or(|owned| !std::mem::replace(&mut owned.refused, true)) {
+            warn!(topic = %commit.topic, partition = commit.partition, %refusal, "an offset was not stored: trying again");
+        }
     }
 
     async fn try_store(
@@ -240,6 +253,7 @@ impl Assignment {
             {
                 owned.committed = position.clone();
                 owned.committed_at = Instant::now();
+                owned.refused = false;
             }
             stored.push(((commit, position), settled.result));
         }
@@ -265,7 +279,7 @@ impl Assignment {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.discovery_failed, true) {
-                    warn!(error = chain(&error), "the partitions cannot be found out: trying again");
+                    warn!(error = chain(&error), "the partitions cannot be determined: trying again");
                 }
                 true
             }
@@ -282,7 +296,7 @@ impl Assignment {
                 continue;
             };
             if self.missing.remove(&topic) {
-                info!(%topic, "a lane's topic is there now");
+                info!(%topic, "a lane's topic exists now");
             }
             let is_new = |partition: &&i32| !self.owned.contains_key(&(Arc::clone(&topic), **partition));
             let new: Vec<i32> = partitions.iter().filter(is_new).copied().collect();
@@ -317,7 +331,7 @@ impl Assignment {
             let committed = tracker.commit(self.metadata_limit);
             info!(%topic, partition, offset = tracker.position(), "reading");
             let progress = self.partitions.start(topic, partition, tracker);
-            let owned = Owned { progress, committed, committed_at: Instant::now() };
+            let owned = Owned { progress, committed, committed_at: Instant::now(), refused: false };
             self.owned.insert((Arc::clone(topic), partition), owned);
         }
         Ok(())

@@ -113,7 +113,7 @@ pub enum Error {
         ours: VersionRange,
     },
     /// The broker does not tell its versions.
-    #[error("broker {address} refused to tell its versions: {code}")]
+    #[error("broker {address} refused to list its API versions: {code}")]
     Refused {
         /// The broker.
         address: String,

@@ -12,7 +12,6 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{error, warn};
 
 use super::Pipeline;
 use crate::{
@@ -158,25 +157,10 @@ impl Sink for Source {
     fn lost_to_retention(&self, from: i64, to: i64) {
         let lost = u64::try_from(to - from).unwrap_or(0);
         self.partition.lost.fetch_add(lost, Ordering::Relaxed);
-        error!(
-            topic = %self.partition.topic,
-            partition = self.partition.number,
-            from,
-            to,
-            lost,
-            "retention took records before they were read: these mails are lost"
-        );
         self.partition.tracker().advance(to);
     }
 
-    fn log_restarted(&self, from: i64, to: i64) {
-        warn!(
-            topic = %self.partition.topic,
-            partition = self.partition.number,
-            from,
-            to,
-            "the log was made anew: going on at its start"
-        );
+    fn log_restarted(&self, _from: i64, to: i64) {
         self.partition.tracker().restart(to);
     }
 

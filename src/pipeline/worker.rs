@@ -148,14 +148,15 @@ impl Worker {
     ) -> (Attempted, Option<Pass>) {
         let (mut classes, mut renewed) = (Vec::new(), false);
         loop {
+            // there is none where the transaction before has ended it
+            pass = match self.hold_session(pass).await {
+                Ok(pass) => pass,
+                Err(_) => return (Attempted { classes, interrupted: true }, None),
+            };
             let verdict = self.transaction(mail, &open, progress).await;
             if matches!(verdict, Verdict::All(Class::Stale { .. })) && !renewed {
                 renewed = true;
                 self.held = None;
-                pass = match self.hold_session(pass).await {
-                    Ok(pass) => pass,
-                    Err(_) => return (Attempted { classes, interrupted: true }, None),
-                };
                 continue;
             }
             let each = match verdict {

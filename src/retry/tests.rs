@@ -150,6 +150,18 @@ fn relay_down_costs_nothing() {
 }
 
 #[test]
+fn a_mail_that_alone_is_locked_out_is_not_tried_for_ever() {
+    let down = || vec![(0, Class::RelayDown(reply(530, "5.7.0 authenticate first")))];
+    let mut attempts = attempts();
+    assert_eq!(attempts.conclude(down(), later(0, 0)), Decision::RelayDown);
+    for used in 1..=2 {
+        assert!(matches!(attempts.conclude(down(), later(0, u64::from(used))), Decision::Wait(_)));
+        assert_eq!(attempts.used(), used);
+    }
+    assert_eq!(dead(&attempts.conclude(down(), later(0, 9))), (Reason::RetriesExhausted, None, Some(530)));
+}
+
+#[test]
 fn an_interrupted_attempt_costs_nothing() {
     let mut attempts = Attempts::new(&message(), [0, 1], &settings());
     assert_eq!(attempts.interrupt(vec![(0, sent())], now()), Decision::AtOnce);

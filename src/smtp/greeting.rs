@@ -152,8 +152,8 @@ impl Greeter {
             if total > MAX_REPLY {
                 return Err(Error::Protocol("the reply is too long"));
             }
-            let (digits, rest) = line.split_at_checked(3).ok_or(Error::Protocol("the reply is no SMTP reply"))?;
-            let this = parse_code(digits).ok_or(Error::Protocol("the reply is no SMTP reply"))?;
+            let (digits, rest) = line.split_at_checked(3).ok_or(Error::Protocol("the reply is not an SMTP reply"))?;
+            let this = parse_code(digits).ok_or(Error::Protocol("the reply is not an SMTP reply"))?;
             if *code.get_or_insert(this) != this {
                 return Err(Error::Protocol("the lines of the reply have different codes"));
             }
@@ -161,7 +161,7 @@ impl Greeter {
                 None => (true, ""),
                 Some(b' ') => (true, &rest[1..]),
                 Some(b'-') => (false, &rest[1..]),
-                Some(_) => return Err(Error::Protocol("the reply is no SMTP reply")),
+                Some(_) => return Err(Error::Protocol("the reply is not an SMTP reply")),
             };
             lines.push(text.to_owned());
             if last {

@@ -18,7 +18,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout_at},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::rate::Rate;
 use crate::delay::Delays;
@@ -45,6 +45,8 @@ enum Gate {
 #[derive(Debug)]
 struct State {
     gate: Gate,
+    /// Counts how often the gate was shut: what was begun before says nothing about the relay now.
+    shut: u64,
     delays: Delays,
     /// Sessions open or being opened.
     open: usize,
@@ -75,6 +77,7 @@ impl Relay {
         Self {
             state: Mutex::new(State {
                 gate: Gate::Open,
+                shut: 0,
                 delays: Delays::new(FIRST_PROBE, 2.0, 0.1, max_delay),
                 open: 0,
                 limit: sessions,
@@ -97,10 +100,10 @@ impl Relay {
             let probe_at = {
                 let mut state = self.lock();
                 match state.gate {
-                    Gate::Open => return Pass { relay: Arc::clone(self), probe: false },
+                    Gate::Open => return Pass { relay: Arc::clone(self), probe: false, shut: state.shut },
                     Gate::Down(at) if Instant::now() >= at => {
                         state.gate = Gate::Probing;
-                        return Pass { relay: Arc::clone(self), probe: true };
+                        return Pass { relay: Arc::clone(self), probe: true, shut: state.shut };
                     }
                     Gate::Down(at) => Some(at),
                     Gate::Probing => None,
@@ -153,11 +156,15 @@ impl Relay {
             // the session that failed still has its place
             let others = state.open.saturating_sub(1);
             let working = state.last_accepted.is_some_and(|at| now.duration_since(at) < STILL_WORKING);
-            if !pass.probe && others > 0 && working {
+            // where several are opened at once, 421 to one of them says nothing of the others: the last one decides
+            if !pass.probe && others > 0 && (working || full) {
                 if state.limit > others {
+                    if state.limit == self.sessions {
+                        warn!(full, why, "the relay takes no further session: going on with fewer");
+                    }
+                    debug!(sessions = others, "the most sessions from now on");
                     state.limit = others;
                     state.limited_at = now;
-                    warn!(sessions = others, full, why, "the relay takes no further session: going on with fewer");
                 }
                 drop(state);
                 self.changed.notify_waiters();
@@ -182,27 +189,34 @@ impl Relay {
             warn!(why, retry_in = ?delay, "the relay is still down");
         }
         state.gate = Gate::Down(Instant::now() + delay);
+        state.shut += 1;
+        // how many sessions it took before says nothing of how many it takes when it is back
+        state.limit = self.sessions;
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// The relay gave a mail an answer of its own, whatever it was: it is up.
+    /// The relay gave a mail an answer of its own, whatever it was: it is up, unless it went down after the mail began.
     pub fn answered(&self, mut pass: Pass) {
         pass.probe = false;
-        self.up();
+        let mut state = self.lock();
+        if state.shut == pass.shut && !matches!(state.gate, Gate::Open) {
+            state.gate = Gate::Open;
+            state.delays.reset();
+            drop(state);
+            info!("the relay is up again");
+            self.changed.notify_waiters();
+        }
     }
 
     /// The relay has accepted a mail.
     pub fn accepted(&self) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut state = self.lock();
-            let now = Instant::now();
-            state.last_accepted = Some(now);
-            state.refused_at_mail = 0;
-            state.rate.sent(now);
-        }
-        self.up();
+        let mut state = self.lock();
+        let now = Instant::now();
+        state.last_accepted = Some(now);
+        state.refused_at_mail = 0;
+        state.rate.sent(now);
     }
 
     /// The relay has refused a mail at MAIL for good; true if it has refused so many in a row that it is its own fault.
@@ -238,17 +252,6 @@ impl Relay {
         limit.saturating_sub(reserved).max(1)
     }
 
-    fn up(&self) {
-        let mut state = self.lock();
-        if !matches!(state.gate, Gate::Open) {
-            state.gate = Gate::Open;
-            state.delays.reset();
-            drop(state);
-            info!("the relay is up again");
-            self.changed.notify_waiters();
-        }
-    }
-
     /// One session more for each span without a further refusal.
     fn recover(&self, state: &mut State) {
         let now = Instant::now();
@@ -269,6 +272,7 @@ impl Relay {
 pub struct Pass {
     relay: Arc<Relay>,
     probe: bool,
+    shut: u64,
 }
 
 impl Pass {

@@ -41,7 +41,7 @@ pub enum Error {
         source: rustls::Error,
     },
     /// The host can be neither a DNS name nor an address.
-    #[error("SMTP_HOST: {host:?} is no name that a certificate could be for")]
+    #[error("SMTP_HOST: {host:?} is not a name that a certificate could be for")]
     Host {
         /// The setting's value.
         host: String,

@@ -102,13 +102,15 @@ impl Files {
         for folder in entries(&root, "", &root, problems) {
             if !root.join(&folder).is_dir() {
                 if is_template_file(&folder) {
-                    problems.push(Problem::new(&folder, "stands in no template's folder"));
+                    problems.push(Problem::new(&folder, "is in no template's folder"));
                 }
                 continue;
             }
             if !is_name(&folder) {
-                problems
-                    .push(Problem::new(&folder, "is no template name: letters, digits, '-', '_' and '.', at most 64"));
+                problems.push(Problem::new(
+                    &folder,
+                    "is not a template name: letters, digits, '-', '_' and '.', at most 64",
+                ));
                 continue;
             }
             if folder != LAYOUTS {
@@ -232,7 +234,7 @@ fn one_line(source: &str) -> String {
 fn read(path: &Path) -> io::Result<String> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
-        return Err(io::Error::other("is no regular file"));
+        return Err(io::Error::other("is not a regular file"));
     }
     if metadata.len() > MAX_FILE_SIZE {
         return Err(io::Error::other(format!("is larger than {MAX_FILE_SIZE} bytes")));

@@ -383,9 +383,9 @@ fn all_problems_are_told_at_once_with_file_and_line() {
         "g/html.html.j2:1: include: layouts/base.txt.j2 is not escaped for HTML",
         "h/text.txt.j2: extends itself",
         "i/sample.json: invalid type: sequence, expected a map at line 1 column 0",
-        "j k: is no template name",
+        "j k: is not a template name",
         "layouts/odd.j2: is neither *.txt.j2 nor *.html.j2",
-        "loose.txt.j2: stands in no template's folder",
+        "loose.txt.j2: is in no template's folder",
     ];
     assert_eq!(problems.len(), expected.len(), "{problems:#?}");
     for (problem, expected) in problems.iter().zip(expected) {

@@ -36,10 +36,10 @@ async fn what_is_too_large_for_the_topic_becomes_a_stub_and_its_neighbours_stay_
     let cluster = shared().await.unwrap();
     let topic = topic(cluster, 1, &[("max.message.bytes", "2000")]).await;
     let letters = writer(cluster, &topic);
-    let large = record(0, 1, noise(5000));
+    let large = record(0, 1, noise(0, 5000));
     let size = large.size().to_string();
-    // Half of these do not fit together either, so that batches are refused whose records are all fine.
-    let small = (2..12).map(|offset| record(0, offset, noise(400)));
+    // Three of these are too large together, so that batches are refused whose letters are all fine.
+    let small = (2..12).map(|offset| record(0, offset, noise(offset.unsigned_abs(), 700)));
     let writes: Vec<_> = std::iter::once(large).chain(small).map(|record| spawn(&letters, record)).collect();
     for write in writes {
         written(write).await;
@@ -51,7 +51,7 @@ async fn what_is_too_large_for_the_topic_becomes_a_stub_and_its_neighbours_stay_
     assert_eq!((stored[0].key.as_deref(), &stored[0].value), (Some(&b"1"[..]), &None));
     assert_eq!(stored[0].header_text("postlane-original-size"), Some(size));
     for letter in &stored[1..] {
-        assert_eq!(letter.value, Some(noise(400)));
+        assert_eq!(letter.value, Some(noise(original_offset(letter).unsigned_abs(), 700)));
         assert!(!letter.headers.contains_key("postlane-original-size"));
     }
     assert!(letters.healthy());
@@ -62,7 +62,7 @@ async fn a_stub_that_is_refused_too_waits_and_holds_up_no_other() {
     let cluster = shared().await.unwrap();
     let topic = topic(cluster, 1, &[("max.message.bytes", "2000")]).await;
     let letters = writer(cluster, &topic);
-    let stuck = spawn(&letters, Record { key: Some(noise(5000)), ..record(0, 1, "x") });
+    let stuck = spawn(&letters, Record { key: Some(noise(0, 5000)), ..record(0, 1, "x") });
     for offset in 2..22 {
         timeout(PATIENCE, letters.write(&record(0, offset, "x"), &failure())).await.unwrap().unwrap();
     }

@@ -23,9 +23,8 @@ fn record() -> Record {
             ("kafka_dlt-exception-message".to_owned(), b"older".to_vec()),
             ("postlane-smtp-code".to_owned(), b"421".to_vec()),
             ("postlane-smtp-enhanced-code".to_owned(), b"4.7.0".to_vec()),
-            ("postlane-recipients".to_owned(), b"0".to_vec()),
+            ("postlane-attempts".to_owned(), b"7".to_vec()),
             ("postlane-original-size".to_owned(), b"1".to_vec()),
-            ("postlane-message-id".to_owned(), b"older".to_vec()),
         ]),
     }
 }
@@ -95,6 +94,20 @@ fn a_refusal_by_the_relay_names_codes_recipients_attempts_and_id() {
     assert_eq!(text("postlane-smtp-code"), "550");
     assert_eq!(text("postlane-smtp-enhanced-code"), "5.1.1");
     assert_eq!(text("postlane-message-id"), "550e8400-e29b-41d4-a716-446655440000");
+}
+
+#[test]
+fn a_redrive_is_still_limited_to_its_recipients_when_it_dies_again() {
+    let mut redriven = record();
+    redriven.headers.insert("postlane-recipients".to_owned(), b"1,3".to_vec());
+    redriven.headers.insert("postlane-message-id".to_owned(), b"order-1".to_vec());
+    let all_of_them = letter(&redriven, &malformed(), "g", now()).headers;
+    assert_eq!(all_of_them["postlane-recipients"], b"1,3");
+    assert_eq!(all_of_them["postlane-message-id"], b"order-1");
+    let one_of_them = Failure { recipients: Some(vec![3]), message_id: Some("order-2".to_owned()), ..malformed() };
+    let one_of_them = letter(&redriven, &one_of_them, "g", now()).headers;
+    assert_eq!(one_of_them["postlane-recipients"], b"3");
+    assert_eq!(one_of_them["postlane-message-id"], b"order-2");
 }
 
 #[test]

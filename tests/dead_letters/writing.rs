@@ -58,9 +58,9 @@ pub(crate) fn failure() -> Failure {
     }
 }
 
-/// Bytes that no compression makes smaller.
-pub(crate) fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+/// Bytes that no compression makes smaller, others for each seed.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let next = || {
         state ^= state << 13;
         state ^= state >> 7;

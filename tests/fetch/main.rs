@@ -4,5 +4,6 @@
 mod broker;
 mod faults;
 mod outages;
+mod proxy;
 mod reading;
 mod recorder;

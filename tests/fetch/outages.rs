@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use devkit::kafka::{Cluster, Record, unique};
-use postlane::kafka::fetch::{Halt, Limits};
+use postlane::kafka::{
+    SharedClient,
+    client::Connector,
+    fetch::{Halt, Limits},
+};
 
 use super::{
+    proxy::Proxy,
     reading::{Reading, limits, shared_client},
     recorder::Told,
 };
@@ -86,5 +91,28 @@ async fn reading_follows_a_leader_that_moves() {
     produce(&cluster, &topic, 2).await;
     reading.sink.reached(7).await;
     assert_eq!(delivered(&reading.sink.told()), [0, 1, 2, 3, 4, 5, 6]);
+    reading.end().await;
+}
+
+#[tokio::test]
+async fn connections_that_went_dead_without_a_word_are_built_anew() {
+    let proxy = Proxy::start().await;
+    let advertised = format!("PLAINTEXT://127.0.0.1:{}", proxy.port);
+    let cluster = Cluster::builder().property("advertised.listeners", advertised).start().await.unwrap();
+    proxy.lead_to(cluster.node(1).unwrap().address());
+    let topic = unique("fetch");
+    cluster.create_topic(&topic, 1, &[]).await.unwrap();
+    produce(&cluster, &topic, 1).await;
+    let limits = Limits { timeout: Duration::from_secs(1), ..limits() };
+    // The connection for metadata crosses the proxy too.
+    let client = SharedClient::new(Connector::plaintext(vec![format!("127.0.0.1:{}", proxy.port)]));
+    let reading = Reading::start(&client, &topic, 0, limits);
+    reading.sink.reached(1).await;
+
+    proxy.silence();
+    reading.sink.until(|told| told.last() == Some(&Told::Halted(Halt::Unavailable))).await;
+    produce(&cluster, &topic, 1).await;
+    reading.sink.reached(2).await;
+    reading.sink.until(|told| told.last() == Some(&Told::Resumed)).await;
     reading.end().await;
 }

@@ -36,10 +36,16 @@ impl Bed {
     }
 
     pub(crate) async fn on(cluster: &'static Cluster, smtp: smtp::Builder, partitions: i32) -> Self {
-        let names = Names::unique();
-        for topic in names.lanes().into_iter().chain([names.dead_letters.as_str()]) {
+        let bed = Self::bare(cluster, smtp).await;
+        for topic in bed.names.lanes().into_iter().chain([bed.names.dead_letters.as_str()]) {
             cluster.create_topic(topic, partitions, &[]).await.expect("a topic");
         }
+        bed
+    }
+
+    /// The same without any topic.
+    pub(crate) async fn bare(cluster: &'static Cluster, smtp: smtp::Builder) -> Self {
+        let names = Names::unique();
         let smtp = smtp.start().await;
         let builder = Builder::new(env!("CARGO_BIN_EXE_postlane"))
             .names(&names)
@@ -91,8 +97,8 @@ impl Bed {
 
     /// What the group has committed for each partition of the lanes.
     pub(crate) async fn committed(&self) -> BTreeMap<(String, i32), Option<i64>> {
-        let connector = Connector::plaintext(vec![self.cluster.bootstrap().to_owned()]);
-        let mut coordinator = Coordinator::new(connector, self.names.group.as_str());
+        let brokers = self.cluster.bootstrap().split(',').map(str::to_owned).collect();
+        let mut coordinator = Coordinator::new(Connector::plaintext(brokers), self.names.group.as_str());
         let mut asked = Vec::new();
         for topic in self.names.lanes() {
             asked.push((topic.into(), self.cluster.partitions(topic).await.expect("partitions")));

@@ -1,4 +1,30 @@
 //! Whole-program tests: `postlane serve` on a real broker, against a mail server that follows a script.
 
 mod bed;
+mod bounds;
+mod configuration;
+mod content;
+mod crash;
+mod dead_letter_topic;
+mod deferred;
+mod fairness;
 mod first_mail;
+mod found;
+mod group;
+mod limits;
+mod load;
+mod memory;
+mod offsets;
+mod outage;
+mod outages;
+mod records;
+mod redrive;
+mod refused;
+mod secrets;
+mod sessions;
+mod shutdown;
+mod sparing;
+mod topics;
+mod undecodable;
+mod unknown;
+mod watch;

@@ -2,6 +2,7 @@
 //!
 //! Owns the list of commands; each is one module beside this one, a function that takes its arguments.
 
+mod bench;
 mod cargo;
 mod demo;
 mod interrupt;
@@ -27,6 +28,8 @@ enum Command {
     Demo,
     /// Run all tests on a real broker
     Test(test::Arguments),
+    /// Measure mails a second beside smtp-source, or the memory that a backlog takes
+    Bench(bench::Arguments),
     /// Start a Kafka broker in the foreground, until Ctrl-C
     Kafka(kafka::Arguments),
 }
@@ -36,6 +39,7 @@ async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo => demo::run().await,
         Command::Test(arguments) => test::run(arguments).await,
+        Command::Bench(arguments) => bench::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Kafka(arguments) => kafka::run(arguments).await.map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,5 +1,6 @@
 //! What the server does instead of its default answer. Describes; [`session`](super::session) performs.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 /// What the server does at one point of the dialog.
@@ -15,10 +16,10 @@ pub enum Action {
     Drip(Vec<u8>, Duration),
     /// The action after a pause. The client sees earlier replies at once.
     Delay(Duration, Box<Action>),
-    /// No answer: until the client hangs up, or for a time after which the server hangs up. At [`Command::Body`] the
-    /// server also stops reading.
+    /// No answer: until the client hangs up, or for a time after which the server hangs up. Meanwhile up to 1 MiB of
+    /// what the client sends is read; nothing at [`Command::Handshake`], where its hanging up goes unnoticed.
     ///
-    /// [`Command::Body`]: super::Command::Body
+    /// [`Command::Handshake`]: super::Command::Handshake
     Silence(Option<Duration>),
     /// Close the connection in order; earlier replies still go out.
     HangUp,
@@ -82,7 +83,8 @@ pub(super) fn reply(code: u16, enhanced: &str, text: &str) -> Vec<u8> {
     while let Some(line) = lines.next() {
         let mark = if lines.peek().is_some() { '-' } else { ' ' };
         let space = if enhanced.is_empty() || line.is_empty() { "" } else { " " };
-        bytes.extend([format!("{code}{mark}{enhanced}{space}{line}\r\n")]);
+        // Writing to a String cannot fail.
+        let _ = write!(bytes, "{code}{mark}{enhanced}{space}{line}\r\n");
     }
     bytes.into_bytes()
 }

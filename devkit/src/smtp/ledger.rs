@@ -89,7 +89,8 @@ impl Ledger {
         self.turned_away
     }
 
-    /// How often the server, having written something, had to wait for the client: over all connections.
+    /// How often the client sent something that it had to read a reply for first, over all connections. The last
+    /// one counts when its own reply goes out.
     pub fn round_trips(&self) -> u64 {
         self.round_trips
     }
@@ -191,7 +192,7 @@ pub struct Session {
     pub user: Option<String>,
     /// Mails whose final dot was read.
     pub mails: u64,
-    /// How often the server, having written something, had to wait for the client.
+    /// Its part of [`Ledger::round_trips`].
     pub round_trips: u64,
     /// Why it ended; `None` while it is open.
     pub end: Option<End>,

@@ -202,7 +202,8 @@ impl SmtpServer {
         lock(&self.shared.ledger).clone()
     }
 
-    /// Waits until the condition holds; it is tried at once and after each change.
+    /// Waits until the condition holds; it is tried at once and after each change. All sessions stand still while it is
+    /// tried: it must not ask the server for anything, [`SmtpServer::ledger`] included.
     ///
     /// # Errors
     ///

@@ -39,6 +39,7 @@ pub(super) struct Transaction {
     pub(super) parameters: String,
     pub(super) recipients: Vec<String>,
     pub(super) eight_bit: bool,
+    pub(super) utf8: bool,
 }
 
 impl Session {
@@ -137,13 +138,13 @@ impl Session {
         self.books.count(command);
         let latency = self.shared().options.latency[command.index()];
         if latency > Duration::ZERO {
-            self.pause(latency).await?;
+            self.pause(command, latency).await?;
         }
         if self.shared().is_held(command) {
             self.flush().await?;
             self.books.hold(true);
             let shared = Arc::clone(&self.books.shared);
-            let released = self.wire.unless_closed(shared.released(command)).await;
+            let released = self.wait(command, shared.released(command)).await;
             self.books.hold(false);
             released?;
         }
@@ -179,7 +180,7 @@ impl Session {
                 Action::Send(bytes) => answer = answer.or(self.send(&bytes)),
                 Action::Drip(bytes, interval) => answer = answer.or(self.drip(&bytes, interval).await?),
                 Action::Delay(pause, then) => {
-                    self.pause(pause).await?;
+                    self.pause(command, pause).await?;
                     steps.push(*then);
                 }
                 Action::Sequence(actions) => steps.extend(actions.into_iter().rev()),
@@ -187,11 +188,7 @@ impl Session {
                     self.flush().await?;
                     // Far beyond any test where there is no limit.
                     let silence = sleep(limit.unwrap_or(Duration::from_secs(365 * 24 * 3600)));
-                    if command == Command::Body {
-                        silence.await;
-                    } else {
-                        self.wire.unless_closed(silence).await?;
-                    }
+                    self.wait(command, silence).await?;
                     return Err(End::Server);
                 }
                 Action::HangUp => {
@@ -213,9 +210,19 @@ impl Session {
         Ok(answer)
     }
 
-    async fn pause(&mut self, pause: Duration) -> Result<(), End> {
+    async fn pause(&mut self, command: Command, pause: Duration) -> Result<(), End> {
         self.flush().await?;
-        self.wire.unless_closed(sleep(pause)).await
+        self.wait(command, sleep(pause)).await
+    }
+
+    /// Waits, and notices when the client hangs up: except before a handshake, as what it sends is for that.
+    async fn wait(&mut self, command: Command, until: impl Future<Output = ()>) -> Result<(), End> {
+        if command == Command::Handshake {
+            until.await;
+            Ok(())
+        } else {
+            self.wire.unless_closed(until).await
+        }
     }
 
     /// Queues a reply and returns its code.

@@ -1,7 +1,7 @@
 //! What each command means: the default answers of RFC 5321 and what the session remembers of them.
 
 use std::fmt::Write;
-use std::mem;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -107,16 +107,14 @@ impl Session {
             (true, true) => self.status(503, "5.5.1", "encrypted already"),
             (false, _) => self.status(502, "5.5.1", "not offered"),
         };
-        let begins = bytes.starts_with(b"220");
-        if begins {
+        let can_begin = offered && !self.books.tls();
+        let injects = can_begin && !self.shared().options.inject_after_starttls.is_empty();
+        if injects {
             bytes.extend_from_slice(&self.shared().options.inject_after_starttls);
         }
         let code = self.answer(Command::StartTls, line, None, &bytes).await?;
-        // By whatever was injected the last line may have another code.
-        if offered
-            && !self.books.tls()
-            && (begins && !self.shared().options.inject_after_starttls.is_empty() || code == Some(220))
-        {
+        // What is injected hides the code of the answer before it.
+        if injects || can_begin && code == Some(220) {
             self.wire.discard_unread();
             self.handshake().await?;
         }
@@ -187,7 +185,8 @@ impl Session {
             }
         };
         if let Some(path) = &path {
-            self.check_path(path);
+            self.check_parameters(path);
+            self.check_path(path, path.parameter("SMTPUTF8").is_some());
         }
         // Rules see the sender already; it stays only if they agree.
         let open = self.transaction.is_some();
@@ -196,6 +195,7 @@ impl Session {
                 sender: path.address.to_owned(),
                 parameters: path.parameters.to_owned(),
                 recipients: Vec::new(),
+                utf8: path.parameter("SMTPUTF8").is_some(),
                 eight_bit: path.parameter("BODY").is_some_and(|body| body.eq_ignore_ascii_case("8BITMIME")),
             });
         }
@@ -206,17 +206,23 @@ impl Session {
         Ok(())
     }
 
-    fn check_path(&mut self, path: &Path<'_>) {
+    fn check_parameters(&mut self, path: &Path<'_>) {
         let options = &self.shared().options;
-        let unknown =
-            [("SIZE", options.size.is_some()), ("BODY", options.eight_bit_mime), ("SMTPUTF8", options.smtputf8)]
-                .into_iter()
-                .find(|&(name, offered)| !offered && path.parameter(name).is_some());
-        if let Some((name, _)) = unknown {
-            self.books.violation(&format!("the parameter {name}, which was not offered"));
+        let offers =
+            [("SIZE", options.size.is_some()), ("BODY", options.eight_bit_mime), ("SMTPUTF8", options.smtputf8)];
+        for (name, offered) in offers {
+            if !offered && path.parameter(name).is_some() {
+                self.books.violation(&format!("the parameter {name}, which was not offered"));
+            }
         }
+    }
+
+    fn check_path(&mut self, path: &Path<'_>, utf8: bool) {
         if path.spaced {
             self.books.violation("a space before a path");
+        }
+        if !utf8 && !path.address.is_ascii() {
+            self.books.violation("an address beyond ASCII without SMTPUTF8");
         }
     }
 
@@ -227,8 +233,9 @@ impl Session {
             (_, None) => self.status(501, "5.5.4", "RCPT TO:<address>"),
             _ => self.status(250, "2.1.5", "fine"),
         };
-        if path.as_ref().is_some_and(|path| path.spaced) {
-            self.books.violation("a space before a path");
+        let utf8 = self.transaction.as_ref().is_none_or(|transaction| transaction.utf8);
+        if let Some(path) = &path {
+            self.check_path(path, utf8);
         }
         let address = path.map(|path| path.address);
         let code = self.answer(Command::Rcpt, line, address, &bytes).await?;
@@ -250,7 +257,9 @@ impl Session {
         }
         self.flush().await?;
         self.answer(Command::Body, "", None, b"").await?;
-        self.flush().await?;
+        if self.wire.has_output() {
+            self.flush().await?;
+        }
         let raw = self.wire.content().await?;
         self.dot(raw, group).await
     }
@@ -260,17 +269,17 @@ impl Session {
         self.books.line(Side::Client, number, || format!("<{} octets>", raw.len()));
         self.books.line(Side::Client, number, || ".".into());
         self.mails += 1;
-        let too_large = self.shared().options.size.is_some_and(|most| raw.len() > most);
-        let transaction = self.transaction.as_mut();
-        let eight_bit = transaction.as_ref().is_some_and(|transaction| transaction.eight_bit);
-        let nobody = transaction.as_ref().is_none_or(|transaction| transaction.recipients.is_empty());
-        // A client may send nothing but the dot to recipients who were all refused.
+        // DATA can have been let through by the script without either.
+        let (from, parameters, recipients, eight_bit) = match &self.transaction {
+            Some(open) => (open.sender.clone(), open.parameters.clone(), open.recipients.clone(), open.eight_bit),
+            None => (String::new(), String::new(), Vec::new(), false),
+        };
         if let Some(fault) = fault(&raw, eight_bit) {
             self.books.violation(fault);
         }
-        let bytes = if nobody {
+        let bytes = if recipients.is_empty() {
             self.status(554, "5.5.1", "no valid recipients")
-        } else if too_large {
+        } else if self.shared().options.size.is_some_and(|most| raw.len() > most) {
             self.status(552, "5.3.4", "too large")
         } else {
             self.status(250, "2.0.0", &format!("queued as {}.{}", self.books.session, self.mails))
@@ -279,13 +288,9 @@ impl Session {
             sequence: 0,
             at: Instant::now(),
             connection: self.books.session,
-            from: self.transaction.as_ref().map(|transaction| transaction.sender.clone()).unwrap_or_default(),
-            parameters: self
-                .transaction
-                .as_mut()
-                .map(|transaction| mem::take(&mut transaction.parameters))
-                .unwrap_or_default(),
-            recipients: self.transaction.as_ref().map(|transaction| transaction.recipients.clone()).unwrap_or_default(),
+            from,
+            parameters,
+            recipients,
             size: raw.len(),
             message_id: message_id(&raw),
             raw,
@@ -293,7 +298,7 @@ impl Session {
             group,
             tls: self.books.tls(),
             user: self.books.user().map(str::to_owned),
-            answered: std::sync::Arc::default(),
+            answered: Arc::default(),
         };
         self.books.arrived(mail);
         self.answer(Command::Dot, "", None, &bytes).await?;

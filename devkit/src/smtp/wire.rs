@@ -93,21 +93,25 @@ impl Wire {
 
     /// Reads once; the end of the stream ends the session.
     pub(super) async fn fill(&mut self) -> Result<(), End> {
-        if self.wrote {
-            self.wrote = false;
-            self.round_trips += 1;
-            self.group += 1;
-            self.reads = 0;
-        }
         self.compact();
         match self.read().await {
             Ok(0) => Err(End::Client),
             Ok(_) => {
-                self.reads += 1;
+                self.heard();
                 Ok(())
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// The client has sent something: if the server has written since it last did, that was a round trip.
+    fn heard(&mut self) {
+        if std::mem::take(&mut self.wrote) {
+            self.round_trips += 1;
+            self.group += 1;
+            self.reads = 0;
+        }
+        self.reads += 1;
     }
 
     /// Waits for `until` and for the client to hang up, whichever is first; what the client sends meanwhile is kept.
@@ -123,7 +127,7 @@ impl Wire {
                 value = &mut until => return Ok(value),
                 read = self.read() => match read {
                     Ok(0) => return Err(End::Client),
-                    Ok(_) => {}
+                    Ok(_) => self.heard(),
                     Err(error) => return Err(failed(error)),
                 },
             }
@@ -185,7 +189,7 @@ impl Wire {
             return Err(End::Failed("a handshake on an encrypted connection".into()));
         };
         self.stream = Stream::Tls(Box::new(acceptor.accept(stream).await.map_err(failed)?));
-        self.wrote = false;
+        self.heard();
         Ok(())
     }
 

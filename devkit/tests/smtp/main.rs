@@ -5,6 +5,7 @@ mod dialog;
 mod options;
 mod script;
 mod security;
+mod throughput;
 
 use std::time::Duration;
 

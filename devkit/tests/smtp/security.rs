@@ -102,6 +102,18 @@ async fn a_handshake_can_fail_and_stall() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_was_held_still_works() {
+    let server = SmtpServer::builder().login("ann", "secret").implicit_tls().start().await;
+    server.hold(Command::Handshake);
+    let mailer = mailer(&server, "localhost", Tls::Wrapper);
+    let (sent, ()) = tokio::join!(tokio::time::timeout(SOON, send(&mailer)), async {
+        server.wait_until(|ledger| ledger.held() == 1, SOON).await.expect("held");
+        server.release(Command::Handshake);
+    });
+    sent.expect("an answer").expect("accepted");
+}
+
+#[tokio::test]
 async fn plain_and_login_are_checked_with_and_without_initial_response() {
     let server = SmtpServer::builder().login("ann", "secret").start().await;
     let client = || Client::greeted(&server);

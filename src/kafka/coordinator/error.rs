@@ -12,7 +12,7 @@ use super::{super::wire, group::Member};
 pub enum Error {
     /// Another program is a member of the group, so the broker takes no offsets from anyone else.
     #[error(
-        "consumer group {group} is in use by another program ({}): Kafka takes no offsets from postlane until it has left",
+        "consumer group {group} is in use by another program ({}): Kafka accepts no offsets from postlane until it has left",
         Names(members)
     )]
     LiveMembers {

@@ -64,8 +64,8 @@ pub struct Settled {
 /// Why the offset of one partition was not stored while others may have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The metadata are longer than the broker allows (`offset.metadata.max.bytes`).
-    #[error("the metadata are longer than the broker's offset.metadata.max.bytes")]
+    /// The metadata is longer than the broker allows (`offset.metadata.max.bytes`).
+    #[error("the metadata is longer than the broker's offset.metadata.max.bytes")]
     MetadataTooLarge,
     /// There is no such topic or partition, perhaps not yet.
     #[error("the broker does not know the partition")]

@@ -38,20 +38,20 @@ impl Health {
             first
         };
         match error {
-            _ if !news => debug!(topic, ?part, %error, "Still cannot write dead letters"),
+            _ if !news => debug!(topic, ?part, %error, "still cannot write dead letters"),
             Error::UnknownTopic { .. } => error!(
                 topic,
-                "The dead letter topic does not exist, or this user may not describe it; it is never created by \
-                 itself. Dead letters wait for it, and their records stay uncommitted"
+                "the dead letter topic does not exist, or this user may not describe it; postlane does not create \
+                 it. Dead letters wait for it, and their records stay uncommitted"
             ),
-            _ => warn!(topic, ?part, %error, "Cannot write dead letters; their records stay uncommitted; trying on"),
+            _ => warn!(topic, ?part, %error, "cannot write dead letters; their records stay uncommitted; trying again"),
         }
     }
 
     pub(super) fn recovered(&self, topic: &str, part: Part) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         if failing.remove(&part) && failing.is_empty() {
-            info!(topic, "Writing dead letters again");
+            info!(topic, "writing dead letters again");
         }
     }
 

@@ -50,7 +50,8 @@ const STUB_HEADERS_LIMIT: usize = 4096;
 
 /// The dead letter of `record`: its key and value byte for byte, its headers, and what became of it.
 ///
-/// Headers of the names that dead letters use are taken out first, so none survives from an earlier death.
+/// Headers of the names that dead letters use are taken out first, so none survives from an earlier death; whom it was
+/// redriven to and its id are said again where this failure does not say them.
 pub fn letter(record: &Record, failure: &Failure, group: &str, now: DateTime<Utc>) -> rskafka::record::Record {
     let mut headers = foreign_headers(record);
     headers.extend(own_headers(record, failure, group, now));
@@ -94,9 +95,11 @@ fn own_headers(record: &Record, failure: &Failure, group: &str, now: DateTime<Ut
         (ATTEMPTS, failure.attempts.to_string().into_bytes()),
         (FAILED_AT, now.to_rfc3339_opts(SecondsFormat::Millis, true).into_bytes()),
     ];
-    if let Some(recipients) = &failure.recipients {
-        let indices: Vec<String> = recipients.iter().map(usize::to_string).collect();
-        headers.push((RECIPIENTS, indices.join(",").into_bytes()));
+    let indices = |recipients: &Vec<usize>| recipients.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    let recipients = failure.recipients.as_ref().map(|recipients| indices(recipients).into_bytes());
+    // a redriven mail that fails for all that it was to be sent to: the others were served before its first death
+    if let Some(recipients) = recipients.or_else(|| record.headers.get(RECIPIENTS).cloned()) {
+        headers.push((RECIPIENTS, recipients));
     }
     if let Some(code) = failure.smtp_code {
         headers.push((SMTP_CODE, code.to_string().into_bytes()));
@@ -104,8 +107,10 @@ fn own_headers(record: &Record, failure: &Failure, group: &str, now: DateTime<Ut
     if let Some((class, subject, detail)) = failure.smtp_enhanced {
         headers.push((SMTP_ENHANCED, format!("{class}.{subject}.{detail}").into_bytes()));
     }
-    if let Some(id) = &failure.message_id {
-        headers.push((MESSAGE_ID, id.clone().into_bytes()));
+    let id = failure.message_id.as_ref().map(|id| id.clone().into_bytes());
+    // of a record that could not be read this time the id of its first death is known
+    if let Some(id) = id.or_else(|| record.headers.get(MESSAGE_ID).cloned()) {
+        headers.push((MESSAGE_ID, id));
     }
     headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

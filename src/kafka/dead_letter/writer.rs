@@ -136,7 +136,7 @@ impl DeadLetters {
             if whole && for_good {
                 warn!(
                     %topic, partition, offset, size, detail,
-                    "The broker refuses the dead letter; writing one without the value, which stays where it was read"
+                    "the broker refuses the dead letter; writing a stub without the value, which stays where it was read"
                 );
                 whole = false;
                 continue;
@@ -144,7 +144,7 @@ impl DeadLetters {
             if !said || delays.at_limit() {
                 error!(
                     %topic, partition, offset, size, whole, detail,
-                    "The broker refuses the dead letter; its record stays uncommitted; trying on"
+                    "the broker refuses the dead letter; its record stays uncommitted; trying again"
                 );
                 said = true;
             }

@@ -165,7 +165,7 @@ impl<R: PartitionReader> PartitionLoop<R> {
                 let (topic, partition, offset) = (&self.topic, self.partition, self.position);
                 warn!(
                     %topic, partition, offset, high_watermark,
-                    "Fetches bring no records although the partition holds more: a transaction is open, or a batch \
+                    "fetches bring no records although the partition holds more: a transaction is open, or a batch \
                      has no records left from here on; the position stays"
                 );
             }
@@ -188,7 +188,7 @@ impl<R: PartitionReader> PartitionLoop<R> {
             let lost = log_start - offset;
             error!(
                 %topic, partition, offset, log_start, lost,
-                "Retention has deleted records that were not read yet; going on at the log's start"
+                "retention has deleted records that were not read yet: these mails are lost; going on at the log's start"
             );
             self.sink.lost_to_retention(offset, log_start);
             self.jump(log_start);
@@ -197,14 +197,14 @@ impl<R: PartitionReader> PartitionLoop<R> {
         if offset <= log_end {
             // The log has moved between the two answers.
             self.beyond_end_since = None;
-            debug!(%topic, partition, offset, log_start, log_end, "The offset is in the log by now");
+            debug!(%topic, partition, offset, log_start, log_end, "the offset is in the log by now");
             return sleep(self.delays.advance()).await;
         }
         let since = *self.beyond_end_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= self.timing.beyond_end_patience {
             error!(
                 %topic, partition, offset, log_start, log_end,
-                "The log ends before the position: the topic was made anew or truncated; going on at the log's start"
+                "the log ends before the position: the topic was made anew or truncated; going on at the log's start"
             );
             self.sink.log_restarted(offset, log_start);
             self.jump(log_start);
@@ -214,7 +214,7 @@ impl<R: PartitionReader> PartitionLoop<R> {
             let (topic, patience) = (&self.topic, self.timing.beyond_end_patience);
             warn!(
                 %topic, partition, offset, log_start, log_end, ?patience,
-                "The position lies beyond the log's end; waiting for a leader that may lag"
+                "the position lies beyond the log's end; waiting for a leader that may lag"
             );
         }
         sleep(self.delays.advance()).await;
@@ -237,19 +237,19 @@ impl<R: PartitionReader> PartitionLoop<R> {
             if news {
                 error!(
                     %topic, partition, offset, detail, ?retry,
-                    "Cannot decode what follows this offset, so this partition stops here and is tried again; nothing \
+                    "cannot decode what follows this offset, so this partition stops here and is tried again; nothing \
                      is skipped. Known causes: a transaction marker, a header without a value, a damaged batch. Look \
-                     with kafka-console-consumer --partition --offset; move what is wanted to a clean topic, or delete \
-                     up to behind it with kafka-delete-records"
+                     with kafka-console-consumer --partition --offset; copy what is wanted to a clean topic, or delete \
+                     everything up to and including it with kafka-delete-records"
                 );
             }
             return sleep(retry).await;
         }
         let delay = self.delays.advance();
         match why {
-            _ if !news => debug!(%topic, partition, offset, detail, ?delay, "Still cannot fetch"),
-            Halt::Denied => error!(%topic, partition, offset, detail, "The broker denies the fetch; trying on"),
-            _ => warn!(%topic, partition, offset, detail, "Cannot fetch; trying on"),
+            _ if !news => debug!(%topic, partition, offset, detail, ?delay, "still cannot fetch"),
+            Halt::Denied => error!(%topic, partition, offset, detail, "the broker denies the fetch; trying again"),
+            _ => warn!(%topic, partition, offset, detail, "cannot fetch; trying again"),
         }
         sleep(delay).await;
     }
@@ -274,7 +274,7 @@ impl<R: PartitionReader> PartitionLoop<R> {
     fn resume(&mut self) {
         if let Some(why) = self.halted.take() {
             let (topic, partition, offset) = (&self.topic, self.partition, self.position);
-            info!(%topic, partition, offset, ?why, "Fetching again");
+            info!(%topic, partition, offset, ?why, "fetching again");
             self.sink.resumed();
         }
     }

@@ -94,6 +94,28 @@ fn a_log_made_anew_is_followed() {
 }
 
 #[test]
+fn the_examples_of_the_document_are_what_is_written() {
+    let document = include_str!("../../../docs/offsets.md");
+    let settled_in = |ranges: &[std::ops::RangeInclusive<i64>]| ranges.iter().cloned().flatten().collect::<Vec<_>>();
+    let examples = [
+        (tracker(&[1000, 1003], &[1001, 1002, 1004, 1005], 1006), "e8 07 01 36 e1 61 04 96", "pl1:6AcBNuFhBJY"),
+        (
+            tracker(&[1000, 1301, 1302], &settled_in(&[1001..=1300, 1303..=1322]), 1323),
+            "e8 07 00 01 ac 02 02 14 e1 05 32 af",
+            "pl1:6AcAAawCAhThBTKv",
+        ),
+    ];
+    for (tracker, bytes, text) in examples {
+        assert_eq!(tracker.commit(LIMIT), Position { offset: 1000, metadata: text.to_owned(), forgotten: 0 });
+        let encoded = text.strip_prefix("pl1:").unwrap();
+        let decoded = data_encoding::BASE64URL_NOPAD.decode(encoded.as_bytes()).unwrap();
+        let hex: Vec<String> = decoded.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex.join(" "), bytes);
+        assert!(document.contains(bytes) && document.contains(text), "{text}");
+    }
+}
+
+#[test]
 fn metadata_of_others_is_refused() {
     let metadata = tracker(&[10, 13], &[11, 12], 14).commit(LIMIT).metadata;
     assert!(Snapshot::parse(10, &metadata).is_ok());

@@ -44,6 +44,15 @@ async fn a_probe_that_gets_an_answer_opens_the_gate() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_to_a_mail_from_before_does_not_open_the_gate() {
+    let relay = relay();
+    let (first, second) = (pass(&relay), pass(&relay));
+    relay.down(first, "gone");
+    relay.answered(second);
+    assert!(relay.admit().now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_is_dropped_does_not_lock_the_gate() {
     let relay = relay();
     relay.down(pass(&relay), "gone");
@@ -76,6 +85,25 @@ async fn refused_sessions_without_a_working_one_are_a_relay_that_is_down() {
     relay.session_failed(pass(&relay), true, "421 closing");
     drop(place);
     assert!(relay.admit().now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_sessions_that_are_opened_at_once_the_last_one_decides() {
+    let relay = relay();
+    let mut places: Vec<SessionPlace> = (0..16).map(|_| relay.try_session().unwrap()).collect();
+    for _ in 0..12 {
+        relay.session_failed(pass(&relay), true, "421 too many connections");
+        places.pop();
+    }
+    assert!(!pass(&relay).is_probe(), "four of them may still get through");
+    assert!(relay.try_session().is_none());
+    for _ in 0..4 {
+        relay.session_failed(pass(&relay), true, "421 closing");
+        places.pop();
+    }
+    assert!(relay.admit().now_or_never().is_none(), "none got through");
+    relay.answered(relay.admit().await);
+    assert_eq!((0..20).map_while(|_| relay.try_session()).collect::<Vec<_>>().len(), 16, "as many as before");
 }
 
 #[tokio::test(start_paused = true)]

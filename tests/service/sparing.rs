@@ -1,0 +1,141 @@
+//! Sessions that fail without a fault of the mail: a relay that is full, a session that has grown old, a relay that
+//! breaks everything off; and one mail whose fault it is.
+
+use std::time::Duration;
+
+use devkit::smtp::{Action, Command, SmtpServer, on};
+use postlane::event::Priority;
+use serde_json::Value;
+
+use crate::{
+    bed::{Bed, SOON, event},
+    found::Found,
+};
+
+fn mails(name: &str, count: usize) -> Vec<Value> {
+    (0..count).map(|n| event(&format!("{name}{n}"), &format!("{name}{n}@example.org"))).collect()
+}
+
+#[tokio::test]
+async fn a_relay_that_takes_four_sessions_gets_four_and_nothing_pauses() {
+    let server = SmtpServer::builder().max_connections(4).latency(Command::Dot, Duration::from_millis(10));
+    let bed = Bed::with(server, 1).await;
+    bed.publish(Priority::Normal, mails("m", 300)).await;
+    let mut service = bed.start();
+    bed.smtp.wait_for_mails(300, SOON).await.expect("all");
+    bed.wait_for_no_lag(&mut service).await;
+    let found = Found::at_the_end(&bed, service).await;
+    found.assert_no_letters();
+    for number in 0..300 {
+        found.assert_sent(&format!("m{number}"), 1, 0);
+    }
+    assert!(found.ledger.duplicates().is_empty());
+    assert_eq!(found.ledger.peak(), 4);
+    // each worker learns it at most once
+    assert!((1..=16).contains(&found.ledger.turned_away()), "{} turned away", found.ledger.turned_away());
+    assert_eq!(found.count_lines("the relay is down"), 0, "{}", found.log);
+    assert!(found.count_lines("the relay takes no further session") >= 1);
+}
+
+#[tokio::test]
+async fn a_stale_session_costs_nothing() {
+    let server = SmtpServer::builder().idle_timeout(Duration::from_millis(50)).transcripts();
+    let mut bed = Bed::with(server, 1).await;
+    bed.set("SMTP_SESSIONS", 1);
+    // a mail that had to wait would never come in time
+    bed.set("RETRY_INITIAL_DELAY", "10m");
+    bed.set("RETRY_MAX_DELAY", "10m");
+    let service = bed.start();
+    for number in 0..5 {
+        bed.publish(Priority::Normal, [event(&format!("m{number}"), &format!("m{number}@example.org"))]).await;
+        bed.smtp.wait_for_mails(number + 1, SOON).await.expect("the mail");
+        bed.smtp.wait_until(|ledger| ledger.open() == 0, SOON).await.expect("the server closes the idle session");
+    }
+    let found = Found::at_the_end(&bed, service).await;
+    found.assert_no_letters();
+    for number in 0..5 {
+        found.assert_sent(&format!("m{number}"), 1, 0);
+    }
+    assert!(found.ledger.duplicates().is_empty());
+    assert_eq!(found.ledger.opened(), 5);
+    assert_eq!(found.count_lines("the relay is down"), 0);
+}
+
+#[tokio::test]
+async fn a_reused_session_that_is_lost_in_mid_transaction_is_replaced_at_once() {
+    let mid = |connection, action| on(Command::Rcpt).connection(connection).transaction(3).act(action);
+    let server = SmtpServer::builder()
+        .rule(mid(1, Action::HangUp))
+        .rule(mid(2, Action::Reset))
+        .rule(mid(3, Action::reply(421, "4.4.2", "timeout")))
+        .rule(on(Command::Data).connection(4).transaction(3).act(Action::HangUp))
+        .rule(on(Command::Mail).connection(5).transaction(3).reply(421, "4.4.2", "too old"));
+    let mut bed = Bed::with(server, 1).await;
+    bed.set("SMTP_SESSIONS", 1);
+    bed.set("RETRY_INITIAL_DELAY", "10m");
+    bed.set("RETRY_MAX_DELAY", "10m");
+    bed.publish(Priority::Normal, mails("m", 14)).await;
+    let mut service = bed.start();
+    bed.smtp.wait_for_mails(14, SOON).await.unwrap_or_else(|error| panic!("{error}:\n{}", service.tail()));
+    bed.wait_for_no_lag(&mut service).await;
+    let found = Found::at_the_end(&bed, service).await;
+    found.assert_no_letters();
+    for number in 0..14 {
+        found.assert_sent(&format!("m{number}"), 1, 0);
+    }
+    assert!(found.ledger.duplicates().is_empty());
+    assert_eq!(found.ledger.opened(), 6);
+}
+
+#[tokio::test]
+async fn a_poison_mail_ends_as_a_dead_letter_and_the_others_flow() {
+    let server = SmtpServer::builder()
+        .rule(on(Command::Rcpt).recipient("rcpt@example.org").act(Action::HangUp))
+        .rule(on(Command::Data).recipient("data@example.org").act(Action::Reset));
+    let mut bed = Bed::with(server, 1).await;
+    bed.set("SMTP_SESSIONS", 2);
+    bed.publish(Priority::Normal, ["rcpt", "data"].map(|name| event(name, &format!("{name}@example.org")))).await;
+    let service = bed.start();
+    // some are accepted between any two of its attempts
+    let mut good = 0;
+    while service.lines_with(&["dead letter", "retries-exhausted"]).len() < 2 {
+        let id = format!("good{good}");
+        bed.publish(Priority::Normal, [event(&id, &format!("{id}@example.org"))]).await;
+        good += 1;
+        bed.smtp.wait_for_mails(good, SOON).await.expect("the others flow");
+        assert!(good < 300, "the poison is tried for ever:\n{}", service.tail());
+    }
+    let found = Found::at_the_end(&bed, service).await;
+    for name in ["rcpt", "data"] {
+        let letter = found.letter(name);
+        letter.assert_cause("send", "retries-exhausted", 3);
+        letter.assert_reply("", "");
+        letter.assert_headers(&["postlane-message-id"]);
+    }
+    assert_eq!(found.letters.len(), 2);
+    for number in 0..good {
+        found.assert_sent(&format!("good{number}"), 1, 0);
+        found.assert_served_once([format!("good{number}@example.org").as_str()]);
+    }
+    assert_eq!(found.count_lines("the relay is down"), 0);
+}
+
+#[tokio::test]
+async fn a_relay_that_breaks_every_mail_off_uses_up_no_attempt() {
+    let server = SmtpServer::builder().rule(on(Command::Data).act(Action::HangUp));
+    let mut bed = Bed::with(server, 1).await;
+    bed.set("RETRY_MAX_ATTEMPTS", 2);
+    bed.set("RETRY_INITIAL_DELAY", "10ms");
+    bed.set("RETRY_MAX_DELAY", "50ms");
+    bed.publish(Priority::Normal, mails("m", 8)).await;
+    let mut service = bed.start();
+    bed.smtp.wait_until(|ledger| ledger.count(Command::Data) >= 80, SOON).await.expect("each of them many times");
+    assert!(bed.dead_letters_now().await.is_empty());
+    bed.smtp.clear();
+    bed.smtp.wait_for_mails(8, SOON).await.unwrap_or_else(|error| panic!("{error}:\n{}", service.tail()));
+    bed.wait_for_no_lag(&mut service).await;
+    let found = Found::at_the_end(&bed, service).await;
+    found.assert_no_letters();
+    assert_eq!(found.ledger.accepted().len(), 8);
+    assert!(found.ledger.duplicates().is_empty());
+}
