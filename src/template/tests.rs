@@ -257,6 +257,14 @@ fn runaway_templates_end() {
 }
 
 #[test]
+fn a_subject_cannot_nest_values_until_the_stack_overflows() {
+    let templates = Templates::load(None).expect("sound built-in templates");
+    let subject =
+        "{% set ns = namespace(x=[]) %}{% for i in range(45000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x|length }}";
+    assert!(templates.render_subject(subject, &Data::new()).expect_err("fuel").to_string().contains("too much work"));
+}
+
+#[test]
 fn a_message_brings_its_own_subject() {
     let templates = Templates::load(None).expect("sound built-in templates");
     let values = data(json!({"Name": "Ann"}));

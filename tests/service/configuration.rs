@@ -169,3 +169,16 @@ fn the_command_line_says_what_it_is_and_what_it_does_not_know() {
         assert!(stderr.contains("Usage"), "{stderr}");
     }
 }
+
+#[test]
+fn a_log_that_takes_nothing_more_ends_nothing() {
+    let untouched = Untouched::new();
+    let mut command = Command::new("timeout");
+    command
+        .args(["--preserve-status", "-s", "TERM", "2", env!("CARGO_BIN_EXE_postlane"), "serve"])
+        .env_clear()
+        .env("KAFKA_BROKERS", untouched.broker.local_addr().expect("an address").to_string())
+        .env("SMTP_HOST", "127.0.0.1")
+        .stderr(fs::OpenOptions::new().write(true).open("/dev/full").expect("a device that is always full"));
+    assert_eq!(command.status().expect("it runs").code(), Some(0));
+}

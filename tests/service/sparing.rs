@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use devkit::smtp::{Action, Command, SmtpServer, on};
 use postlane::event::Priority;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    bed::{Bed, SOON, event},
+    bed::{Bed, SOON, event, event_with},
     found::Found,
 };
 
@@ -138,4 +138,40 @@ async fn a_relay_that_breaks_every_mail_off_uses_up_no_attempt() {
     found.assert_no_letters();
     assert_eq!(found.ledger.accepted().len(), 8);
     assert!(found.ledger.duplicates().is_empty());
+}
+
+#[tokio::test]
+async fn after_a_restart_of_the_relay_all_sessions_work_again() {
+    let server = SmtpServer::builder().latency(Command::Dot, Duration::from_millis(20));
+    let mut bed = Bed::with(server, 1).await;
+    bed.publish(Priority::Normal, mails("m", 3000)).await;
+    let service = bed.start();
+    bed.smtp.wait_for_mails(200, SOON).await.expect("mails before the restart");
+    bed.smtp.stop().await;
+    bed.smtp.start_again().await.expect("the same port");
+    let before = bed.smtp.ledger().accepted().len();
+    bed.smtp.wait_until(|ledger| ledger.open() == 16, SOON).await.expect("as many sessions as before");
+    let after = bed.smtp.ledger().accepted().len();
+    assert!(after - before < 1500, "{after} of 3000 were sent before all sessions were back, {before} at the restart");
+    let found = Found::at_the_end(&bed, service).await;
+    found.assert_no_letters();
+    // what was on its way when the relay stopped may be there twice
+    assert!((3000..=3016).contains(&found.ledger.accepted().len()), "{}", found.ledger.accepted().len());
+}
+
+#[tokio::test]
+async fn one_sender_that_is_refused_does_not_stop_the_others() {
+    let refuse = on(Command::Mail).sender("bad@example.com").reply(553, "5.1.8", "no such sender");
+    let mut bed = Bed::with(SmtpServer::builder().rule(refuse), 1).await;
+    bed.set("SMTP_SESSIONS", 4);
+    bed.set("RETRY_MAX_DELAY", "30s");
+    let bad = (0..200).map(|n| event_with(&format!("b{n}"), "x@example.org", &json!({"from": "bad@example.com"})));
+    let good = mails("g", 20);
+    bed.publish(Priority::Normal, bad.chain(good)).await;
+    let mut service = bed.start();
+    bed.smtp.wait_for_mails(20, SOON).await.expect("the good ones");
+    bed.wait_for_no_lag(&mut service).await;
+    let found = Found::at_the_end(&bed, service).await;
+    assert_eq!(found.letters.len(), 200);
+    assert!(found.letters.iter().all(|letter| letter.header("postlane-reason").as_deref() == Some("rejected")));
 }
