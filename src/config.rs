@@ -3,6 +3,7 @@
 //! Raw texts end here: what a [`Config`] holds is valid.
 
 mod env;
+mod reader;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,8 @@ use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 use lettre::{Address, message::Mailbox};
 
-pub use env::{ConfigError, Problem, from_variables};
+pub use env::from_variables;
+pub use reader::{ConfigError, Problem};
 
 /// What is logged where `RUST_LOG` says nothing: rskafka tells every connection at INFO.
 const DEFAULT_LOG_FILTER: &str = "info,rskafka=error";

@@ -4,6 +4,7 @@
 //! orders, [`template`] renders, [`compose`] builds the message, [`smtp`] sends, [`retry`] decides what follows, and
 //! [`pipeline`] joins them. [`serve`] builds it all and brings it to its end.
 
+mod chain;
 pub mod compose;
 pub mod config;
 pub mod delay;

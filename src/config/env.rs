@@ -1,17 +1,15 @@
 //! The environment to a [`Config`]: every wrong variable is found before any is reported.
 
-use std::{collections::BTreeMap, fmt, fs, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs, net::IpAddr, path::PathBuf, time::Duration};
 
 use lettre::Address;
 use serde::Deserialize;
 
 use super::{
-    Config, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Secret, Smtp, Timeouts, values,
+    Config, ConfigError, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Secret, Smtp, Timeouts,
+    reader::Reader, values,
 };
 use crate::{event::parse_mailbox, smtp::Outgoing};
-
-/// Longest duration of a setting, 30 days.
-const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Declares one flat struct of optional texts for a prefix, as `envy` reads it.
 macro_rules! variables {
@@ -49,119 +47,6 @@ pub(super) fn names() -> Vec<String> {
     ];
     let name = |prefix: &str, field: &&str| format!("{prefix}{field}").to_ascii_uppercase();
     structs.iter().flat_map(|(prefix, fields)| fields.iter().map(move |field| name(prefix, field))).collect()
-}
-
-/// One wrong or missing variable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Name of the variable.
-    pub variable: String,
-    /// What it held; never a secret.
-    pub held: Option<String>,
-    /// What was expected.
-    pub expected: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.held {
-            Some(held) => write!(f, "{}={held:?}: expected {}", self.variable, self.expected),
-            None => write!(f, "{} is not set: expected {}", self.variable, self.expected),
-        }
-    }
-}
-
-/// All that is wrong with the environment, one line for each variable.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigError(pub Vec<Problem>);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
-        f.write_str(&lines.join("\n"))
-    }
-}
-
-/// Collects what is wrong while values are read.
-#[derive(Default)]
-struct Reader {
-    problems: Vec<Problem>,
-}
-
-impl Reader {
-    fn problem(&mut self, variable: &str, held: Option<&str>, expected: impl Into<String>) {
-        self.problems.push(Problem {
-            variable: variable.to_owned(),
-            held: held.map(str::to_owned),
-            expected: expected.into(),
-        });
-    }
-
-    /// The parsed text; the default where it is absent or wrong (and then noted).
-    fn value<T>(
-        &mut self,
-        variable: &str,
-        text: Option<&String>,
-        default: T,
-        expected: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> T {
-        self.optional(variable, text, expected, parse).unwrap_or(default)
-    }
-
-    fn optional<T>(
-        &mut self,
-        variable: &str,
-        text: Option<&String>,
-        expected: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
-        let text = text.map(|text| text.trim()).filter(|text| !text.is_empty())?;
-        let parsed = parse(text);
-        if parsed.is_none() {
-            self.problem(variable, Some(text), expected);
-        }
-        parsed
-    }
-
-    fn duration(&mut self, variable: &str, text: Option<&String>, default: Duration) -> Duration {
-        let expected = "a duration such as 250ms, 30s or 5m, above zero and at most 720h";
-        self.value(variable, text, default, expected, |text| {
-            values::duration(text).filter(|duration| !duration.is_zero() && *duration <= MAX_DURATION)
-        })
-    }
-
-    fn number(&mut self, variable: &str, text: Option<&String>, default: usize, least: usize, most: usize) -> usize {
-        self.value(variable, text, default, &format!("a whole number from {least} to {most}"), |text| {
-            text.parse().ok().filter(|number| (least..=most).contains(number))
-        })
-    }
-
-    fn size(&mut self, variable: &str, text: Option<&String>, default: usize, least: usize, most: usize) -> usize {
-        let expected =
-            format!("a size such as 64KiB or 10MB, {} to {}", values::size_text(least), values::size_text(most));
-        self.value(variable, text, default, &expected, |text| {
-            values::size(text).filter(|size| (least..=most).contains(size))
-        })
-    }
-
-    /// One setting under two names: the newer one first; both at once must agree.
-    fn either<'a>(
-        &mut self,
-        (name, text): (&'static str, Option<&'a String>),
-        (older_name, older): (&'static str, Option<&'a String>),
-    ) -> (&'static str, Option<&'a String>) {
-        let set = |text: Option<&'a String>| text.filter(|text| !text.trim().is_empty());
-        match (set(text), set(older)) {
-            (Some(newer), Some(older)) if newer.trim() != older.trim() => {
-                self.problem(older_name, Some(older), format!("no value beside {name}, or the same one"));
-                (name, Some(newer))
-            }
-            (Some(newer), _) => (name, Some(newer)),
-            (None, Some(older)) => (older_name, Some(older)),
-            (None, None) => (name, None),
-        }
-    }
 }
 
 fn read<T: for<'de> Deserialize<'de>>(prefix: &str, variables: &BTreeMap<String, String>) -> T {

@@ -21,7 +21,7 @@ use super::{
     coordinator::{self, Commit, Coordinator, Refusal},
     offsets::{Position, Tracker},
 };
-use crate::config::OffsetReset;
+use crate::{chain::chain, config::OffsetReset};
 
 /// Bytes of metadata that a broker takes with a commit unless it is configured otherwise.
 const METADATA_LIMIT: usize = 4096;
@@ -363,18 +363,4 @@ impl Assignment {
 
 fn commit_of(topic: &Arc<str>, partition: i32, position: &Position) -> Commit {
     Commit { topic: Arc::clone(topic), partition, offset: position.offset, metadata: position.metadata.clone() }
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

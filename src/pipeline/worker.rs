@@ -9,11 +9,12 @@ use tracing::debug;
 
 use super::{Attempted, Job, Pipeline};
 use crate::{
+    chain::chain,
     compose::Mail,
     config, mask,
     schedule::Slot,
     smtp::{
-        Attempt, Class, Connector, OpenError, Outgoing, Progress, Session, Stage, Verdict, classify,
+        Attempt, Class, Connector, Outgoing, Progress, Session, Stage, Verdict, classify,
         relay::{Pass, SessionPlace},
     },
 };
@@ -237,7 +238,7 @@ impl Worker {
             }
             Some(Err(error)) => {
                 let full = error.reply().is_some_and(|reply| reply.code == 421);
-                self.pipeline.relay.session_failed(pass, full, &mask::text(&describe(&error)));
+                self.pipeline.relay.session_failed(pass, full, &mask::text(&chain(&error)));
                 drop(place);
                 Err(NoSession::Failed)
             }
@@ -260,18 +261,4 @@ impl Worker {
             held.session.quit().await;
         }
     }
-}
-
-/// An error and what caused it, in one line.
-fn describe(error: &OpenError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -5,7 +5,6 @@ mod dialog;
 mod options;
 mod script;
 mod security;
-mod throughput;
 
 use std::time::Duration;
 

@@ -16,9 +16,12 @@ use rskafka::{
 use tokio::time::timeout;
 
 use super::{Bounds, FetchError, Fetched, PartitionReader};
-use crate::kafka::{
-    Record, SharedClient,
-    shared_client::{Error, PartitionLink},
+use crate::{
+    chain::chain,
+    kafka::{
+        Record, SharedClient,
+        shared_client::{Error, PartitionLink},
+    },
 };
 
 /// Limits of a fetch.
@@ -151,18 +154,4 @@ fn classify_client(error: &ClientError) -> FetchError {
         ClientError::Connection(rskafka::ConnectionError::SaslFailed(_)) => FetchError::Denied { detail },
         _ => FetchError::Unavailable { detail },
     }
-}
-
-/// An error and what it says about its sources, where it has not said so itself.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = error.source();
-    }
-    text
 }
