@@ -173,8 +173,12 @@ async fn a_call_that_was_dropped_never_answers_the_next_one() {
         let finished = cut_after(polls, coordinator.committed(&first)).await.is_some();
         assert_eq!(coordinator.committed(&second).await.expect("the offset"), expected, "cut after {polls} polls");
 
-        // On a connection that stands, with the request sent and its answer not read.
-        assert!(cut_after(1, coordinator.committed(&first)).await.is_none(), "the answer cannot be there yet");
+        // On a connection that stands, with the request sent and its answer not read. Where the machine was busy between
+        // the two, the answer is there at once.
+        let mut tries = 1..20;
+        while cut_after(1, coordinator.committed(&first)).await.is_some() {
+            assert!(tries.next().is_some(), "no call waits for its answer");
+        }
         assert_eq!(coordinator.committed(&second).await.expect("the offset"), expected, "cut before the answer");
         if finished {
             assert!(polls > 5, "a first call waits more often than {polls} times");

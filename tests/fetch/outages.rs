@@ -1,6 +1,6 @@
 //! Brokers that go away, freeze and hand over their partitions.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devkit::kafka::{Cluster, Record, unique};
 use postlane::kafka::{
@@ -86,8 +86,14 @@ async fn reading_follows_a_leader_that_moves() {
 
     cluster.node(2).unwrap().start().await.unwrap();
     let election = ["--election-type", "preferred", "--topic", &topic, "--partition", "0"];
-    cluster.tool("org.apache.kafka.tools.LeaderElectionCommand", &election).await.unwrap();
-    assert_eq!(cluster.leader(&topic, 0).await.unwrap(), Some(2));
+    // It is elected once it has caught up, and the brokers learn that one after the other.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = cluster.tool("org.apache.kafka.tools.LeaderElectionCommand", &election).await {
+        assert!(Instant::now() < deadline, "{error:#}");
+    }
+    while cluster.leader(&topic, 0).await.unwrap() != Some(2) {
+        assert!(Instant::now() < deadline, "broker 2 does not become the leader");
+    }
     produce(&cluster, &topic, 2).await;
     reading.sink.reached(7).await;
     assert_eq!(delivered(&reading.sink.told()), [0, 1, 2, 3, 4, 5, 6]);
