@@ -16,7 +16,10 @@ use std::{
 
 use chrono::Utc;
 use futures::FutureExt;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
@@ -66,7 +69,7 @@ pub struct Pipeline {
     /// Waiting retries and dead letters that are being written.
     pub tasks: TaskTracker,
     /// Mails that were refused at MAIL since a mail was accepted last.
-    pub suspects: Mutex<Vec<Job>>,
+    pub suspects: Mutex<Vec<(Instant, Job)>>,
     /// A task has panicked: the process must end, or the record that it held stays unsettled for as long as it lives.
     pub crashed: Notify,
 }
@@ -120,7 +123,6 @@ impl Pipeline {
 
     /// Makes the mail of a job whose turn has come. A job that ends before its attempt is taken care of.
     fn prepare(self: &Arc<Self>, mut job: Job) -> Option<(Job, Mail)> {
-        job.buffer = None;
         let made = job::decode(&job.record)
             .and_then(|message| Ok((job::compose(&message, &self.templates, &self.mail)?, message)));
         let (mail, message) = match made {
@@ -165,7 +167,7 @@ impl Pipeline {
         let seen = |wanted: fn(&Class) -> bool| classes.iter().any(|(_, class)| wanted(class));
         if seen(|class| matches!(class, Class::Sent(_))) {
             self.relay.accepted(&job.sender);
-            self.release_suspects();
+            self.release_suspects(|_| true);
         }
         if seen(|class| matches!(class, Class::Throttled(_))) {
             self.relay.throttled();
@@ -194,7 +196,7 @@ impl Pipeline {
                 Fault::Undecided => self.relay.answered(pass),
                 Fault::Relay => {
                     let why = "it has refused 20 mails in a row at MAIL: check MAIL_FROM and the relay's rules";
-                    self.relay.down(pass, why);
+                    self.relay.misconfigured(pass, why);
                     self.requeue_suspects();
                 }
             }
@@ -277,28 +279,35 @@ impl Pipeline {
     fn suspect(self: &Arc<Self>, job: Job) {
         let ours = {
             let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-            suspects.push(job);
+            suspects.push((Instant::now(), job));
             suspects.len() == 1
         };
         if ours {
             let pipeline = Arc::clone(self);
             let patience = SUSPECT_FOR.min(self.retry.initial_delay);
             self.spawn(async move {
-                if pipeline.shutdown.drain.run_until_cancelled(tokio::time::sleep(patience)).await.is_none() {
-                    return;
-                }
-                if pipeline.relay.is_misconfigured() {
-                    pipeline.requeue_suspects();
-                } else {
-                    pipeline.release_suspects();
+                let drain = pipeline.shutdown.drain.clone();
+                while let Some(oldest) = pipeline.oldest_suspect() {
+                    if drain.run_until_cancelled(sleep_until(oldest + patience)).await.is_none() {
+                        return;
+                    }
+                    if pipeline.relay.is_misconfigured() {
+                        pipeline.requeue_suspects();
+                    } else {
+                        pipeline.release_suspects(|since| since.elapsed() >= patience);
+                    }
                 }
             });
         }
     }
 
+    fn oldest_suspect(&self) -> Option<Instant> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).first().map(|(since, _)| *since)
+    }
+
     /// The relay takes mails: those that were refused at MAIL are refused for good.
-    fn release_suspects(self: &Arc<Self>) {
-        for mut job in self.take_suspects() {
+    fn release_suspects(self: &Arc<Self>, which: impl Fn(Instant) -> bool) {
+        for mut job in self.take_suspects(which) {
             let decision = job.attempts.as_mut().expect("prepared before it was refused").refused();
             self.follow(job, decision);
         }
@@ -306,13 +315,16 @@ impl Pipeline {
 
     /// The relay refuses everyone: the mails go back to their lanes.
     fn requeue_suspects(&self) {
-        for job in self.take_suspects() {
+        for job in self.take_suspects(|_| true) {
             self.lanes.push(job.lane, job);
         }
     }
 
-    fn take_suspects(&self) -> Vec<Job> {
-        std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take_suspects(&self, which: impl Fn(Instant) -> bool) -> Vec<Job> {
+        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let (taken, kept) = std::mem::take(&mut *suspects).into_iter().partition(|(since, _)| which(*since));
+        *suspects = kept;
+        taken.into_iter().map(|(_, job): (Instant, Job)| job).collect()
     }
 
     /// Writes a dead letter and settles its record then, and not before.

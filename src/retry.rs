@@ -165,6 +165,9 @@ impl Attempts {
         if !seen.throttled {
             self.throttled = None;
         }
+        if !seen.locked_out {
+            self.locked_out = None;
+        }
         if self.open().next().is_none() {
             self.used += 1;
             return self.finish();
@@ -175,6 +178,11 @@ impl Attempts {
         if seen.suspect {
             return Decision::Suspect;
         }
+        self.put_off(&seen, now)
+    }
+
+    /// There is somebody to be tried again: counts the attempt where it has used one up, and says when.
+    fn put_off(&mut self, seen: &Seen, now: Now) -> Decision {
         if seen.used || (seen.throttled && self.throttled_for_long(now)) {
             self.used += 1;
             if self.used >= self.allowed {
@@ -195,7 +203,12 @@ impl Attempts {
         for (index, class) in classes {
             self.note(index, class, &mut seen, now);
         }
-        if self.open().next().is_none() { self.finish() } else { Decision::AtOnce }
+        if self.open().next().is_none() {
+            self.used += 1;
+            return self.finish();
+        }
+        // what was seen of those who are tried again counts as ever
+        if seen.used || seen.throttled { self.put_off(&seen, now) } else { Decision::AtOnce }
     }
 
     /// A suspect of [`Decision::Suspect`] was the mail's fault: it is refused.
@@ -220,6 +233,7 @@ impl Attempts {
             }
             Class::TooLarge { .. } => *fate = Fate::Failed(Reason::TooLarge, None),
             Class::RelayDown(reply) => {
+                seen.locked_out = true;
                 // where others were accepted since, it is this mail that the relay means
                 match self.locked_out.replace(now.accepted) {
                     Some(accepted) if now.accepted > accepted => seen.used = true,
@@ -306,5 +320,6 @@ struct Seen {
     used: bool,
     throttled: bool,
     relay_down: bool,
+    locked_out: bool,
     suspect: bool,
 }

@@ -2,9 +2,9 @@
 //!
 //! Owns when a session is opened, used again and closed. What an attempt means for its mail is [`Pipeline`]'s.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{Attempted, Job, Pipeline};
@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// Time before another try where a session could not be opened although others work.
-const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// Mails that a probe passes over at the most.
+const PASS_OVER: usize = 100;
 
 /// An open session and its place among those of the relay.
 struct Held {
@@ -101,10 +101,7 @@ impl Worker {
                 return;
             }
             Err(NoSession::Failed) => {
-                // where others work the gate is open still, and the next try must not follow at once
-                if self.pipeline.relay.is_open() {
-                    let _ = drain.run_until_cancelled(sleep(RECONNECT_PAUSE)).await;
-                }
+                self.pipeline.lanes.wake();
                 return;
             }
             Err(NoSession::Stop) => return,
@@ -124,10 +121,14 @@ impl Worker {
     /// A probe passes over mails that the relay is known to have trouble with, unless the lane has no others.
     fn next_mail(&self, pass: &Pass) -> Option<(Slot<Job>, Job, Mail)> {
         let (slot, mut job) = self.pipeline.lanes.take()?;
-        let mut pass_over = if pass.is_probe() { slot.waiting() } else { 0 };
+        let mut pass_over = if pass.is_probe() { slot.waiting().min(PASS_OVER) } else { 0 };
         while !self.pipeline.shutdown.drain.is_cancelled() {
-            if let Some((prepared, mail)) = self.pipeline.prepare(job) {
+            if pass_over > 0 && self.pipeline.is_doubtful(&job) {
+                pass_over -= 1;
+                self.pipeline.lanes.push(job.lane, job);
+            } else if let Some((mut prepared, mail)) = self.pipeline.prepare(job) {
                 if pass_over == 0 || !self.pipeline.is_doubtful(&prepared) {
+                    prepared.buffer = None;
                     return Some((slot, prepared, mail));
                 }
                 pass_over -= 1;

@@ -170,6 +170,24 @@ fn an_interrupted_attempt_costs_nothing() {
 }
 
 #[test]
+fn an_interrupted_attempt_counts_what_was_seen_of_the_others() {
+    let mut attempts = Attempts::new(&message(), [0, 1], &settings());
+    assert_eq!(attempts.interrupt(vec![(0, unknown())], now()), Decision::Wait(MINUTE));
+    assert_eq!(attempts.used(), 1);
+    assert_eq!(attempts.open().collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn another_outcome_ends_a_lock_out() {
+    let down = || vec![(0, Class::RelayDown(reply(530, "5.7.0 authenticate first")))];
+    let mut attempts = attempts();
+    assert_eq!(attempts.conclude(down(), later(0, 0)), Decision::RelayDown);
+    assert_eq!(attempts.conclude(vec![(0, deferred())], later(0, 5)), Decision::Wait(MINUTE));
+    assert!(!attempts.is_locked_out_alone(later(0, 9)));
+    assert_eq!(attempts.conclude(down(), later(0, 9)), Decision::RelayDown);
+}
+
+#[test]
 fn broken_off_is_free_while_the_relay_takes_nothing_else() {
     let mut attempts = attempts();
     for _ in 0..20 {

@@ -30,6 +30,8 @@ const FIRST_PROBE: Duration = Duration::from_secs(1);
 pub const MISCONFIGURED_AFTER: u32 = 20;
 /// Time after which one more session is tried where the relay took no further one.
 const FULL_FOR: Duration = Duration::from_secs(30);
+/// Longest delay between two probes of a relay that refuses every mail at MAIL.
+const MISCONFIGURED_DELAY: Duration = Duration::from_secs(30);
 /// Senders that are remembered as refused at the most.
 const REFUSED_SENDERS: usize = 1000;
 /// A session that had a mail accepted this long ago still shows that the relay works.
@@ -58,6 +60,11 @@ struct State {
     /// The most of them at once.
     limit: usize,
     limited_at: Instant,
+    /// Where a further session failed while others work: when one more may be tried, and the delays until then.
+    open_again: Option<Instant>,
+    /// That one is on its way.
+    open_trying: bool,
+    open_delays: Delays,
     last_accepted: Option<Instant>,
     refused_at_mail: u32,
     /// Senders that were refused at MAIL since they were accepted last, and the count of accepted mails then.
@@ -101,6 +108,9 @@ impl Relay {
                 established: 0,
                 limit: sessions,
                 limited_at: now,
+                open_again: None,
+                open_trying: false,
+                open_delays: Delays::doubling(FIRST_PROBE, FULL_FOR),
                 last_accepted: None,
                 refused_at_mail: 0,
                 refused_senders: HashMap::new(),
@@ -140,6 +150,15 @@ impl Relay {
     pub fn try_session(self: &Arc<Self>) -> Option<SessionPlace> {
         let mut state = self.lock();
         self.recover(&mut state);
+        if let Some(at) = state.open_again.filter(|_| state.established > 0) {
+            let now = Instant::now();
+            if now < at {
+                return None;
+            }
+            // one at a time
+            state.open_again = Some(now + FIRST_PROBE);
+            state.open_trying = true;
+        }
         (state.open < state.limit).then(|| {
             state.open += 1;
             SessionPlace { relay: Arc::clone(self), established: false }
@@ -156,10 +175,11 @@ impl Relay {
         let changed = self.changed.notified();
         let retry_at = {
             let state = self.lock();
-            if state.open < state.limit {
-                return;
+            match state.open_again {
+                Some(at) if state.established > 0 => at,
+                _ if state.open < state.limit => return,
+                _ => state.limited_at + FULL_FOR,
             }
-            state.limited_at + FULL_FOR
         };
         // an elapsed deadline is the other way in which a place may have become free
         let _ = timeout_at(retry_at, changed).await;
@@ -175,8 +195,8 @@ impl Relay {
 
     /// No new session got through. `full` says that the relay answered 421.
     ///
-    /// Where other sessions work nothing pauses: with 421 there are fewer sessions for a while, with anything else the
-    /// caller is to try again, but not at once.
+    /// Where other sessions work nothing pauses: with 421 there are fewer sessions for a while, with anything else a
+    /// further one is tried after growing delays.
     pub fn session_failed(&self, pass: Pass, full: bool, why: &str) {
         {
             let mut state = self.lock();
@@ -185,8 +205,16 @@ impl Relay {
             let others = state.open.saturating_sub(1);
             let working = state.last_accepted.is_some_and(|at| now.duration_since(at) < STILL_WORKING);
             // where several are opened at once, 421 to one of them says nothing of the others: the last one decides
-            if !pass.probe && ((full && others > 0) || (working && state.established > 0)) {
-                if full && state.limit > others {
+            if !pass.probe && !full && working && state.established > 0 {
+                if std::mem::take(&mut state.open_trying) || state.open_again.is_none_or(|at| now >= at) {
+                    let delay = state.open_delays.advance();
+                    warn!(why, retry_in = ?delay, "a further session cannot be opened: going on with the others");
+                    state.open_again = Some(now + delay);
+                }
+                return;
+            }
+            if !pass.probe && full && others > 0 {
+                if state.limit > others {
                     if state.limit == self.sessions {
                         warn!(why, "the relay takes no further session: going on with fewer");
                     }
@@ -203,7 +231,16 @@ impl Relay {
     }
 
     /// The relay takes no mail at all: nothing is sent until a probe gets through.
-    pub fn down(&self, mut pass: Pass, why: &str) {
+    pub fn down(&self, pass: Pass, why: &str) {
+        self.shut(pass, why, Duration::MAX);
+    }
+
+    /// The relay refuses every mail, or so it seems: it answers, so it is asked again within half a minute.
+    pub fn misconfigured(&self, pass: Pass, why: &str) {
+        self.shut(pass, why, MISCONFIGURED_DELAY);
+    }
+
+    fn shut(&self, mut pass: Pass, why: &str, most: Duration) {
         let mut state = self.lock();
         if pass.shut != state.shut {
             // begun before the relay was known to be down: it says nothing new, least of all of a probe
@@ -212,7 +249,7 @@ impl Relay {
         pass.probe = false;
         let delay = match state.gate {
             Gate::Down(_) => return,
-            Gate::Open | Gate::Probing => state.delays.advance(),
+            Gate::Open | Gate::Probing => state.delays.advance().min(most),
         };
         if matches!(state.gate, Gate::Open) {
             error!(why, retry_in = ?delay, "the relay is down: sending pauses, no attempt is used up");
@@ -223,6 +260,8 @@ impl Relay {
         state.shut += 1;
         // how many sessions it took before says nothing of how many it takes when it is back
         state.limit = self.sessions;
+        state.open_again = None;
+        state.open_delays.reset();
         drop(state);
         self.changed.notify_waiters();
     }
@@ -253,17 +292,21 @@ impl Relay {
 
     /// The relay has refused a mail of this envelope sender at MAIL for good.
     pub fn refused_at_mail(&self, sender: &str) -> Fault {
+        let count = self.count();
         let mut state = self.lock();
-        match state.refused_senders.get(sender) {
-            Some(accepted) if self.count() > *accepted => return Fault::Sender,
-            None if state.refused_senders.len() < REFUSED_SENDERS => {
-                let count = self.count();
-                state.refused_senders.insert(sender.to_owned(), count);
-            }
-            Some(_) | None => {}
-        }
+        // they count for the row as well: a relay that refuses everyone refuses this sender too
         state.refused_at_mail = state.refused_at_mail.saturating_add(1);
-        if state.refused_at_mail >= MISCONFIGURED_AFTER { Fault::Relay } else { Fault::Undecided }
+        let known = state.refused_senders.get(sender).copied();
+        if known.is_none() && state.refused_senders.len() < REFUSED_SENDERS {
+            state.refused_senders.insert(sender.to_owned(), count);
+        }
+        if state.refused_at_mail >= MISCONFIGURED_AFTER {
+            Fault::Relay
+        } else if known.is_some_and(|accepted| count > accepted) {
+            Fault::Sender
+        } else {
+            Fault::Undecided
+        }
     }
 
     /// Whether this envelope sender was refused at MAIL and not accepted since: a probe should try another mail.
@@ -351,7 +394,12 @@ impl SessionPlace {
     /// Its session is open.
     pub fn establish(&mut self) {
         if !std::mem::replace(&mut self.established, true) {
-            self.relay.lock().established += 1;
+            let mut state = self.relay.lock();
+            state.established += 1;
+            state.open_again = None;
+            state.open_delays.reset();
+            drop(state);
+            self.relay.changed.notify_waiters();
         }
     }
 }

@@ -98,7 +98,7 @@ fn own_headers(record: &Record, failure: &Failure, group: &str, now: DateTime<Ut
     let indices = |recipients: &Vec<usize>| recipients.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let recipients = failure.recipients.as_ref().map(|recipients| indices(recipients).into_bytes());
     // a redriven mail that fails for all that it was to be sent to: the others were served before its first death
-    if let Some(recipients) = recipients.or_else(|| record.headers.get(RECIPIENTS).cloned()) {
+    if let Some(recipients) = recipients.or_else(|| kept(record, RECIPIENTS)) {
         headers.push((RECIPIENTS, recipients));
     }
     if let Some(code) = failure.smtp_code {
@@ -109,10 +109,15 @@ fn own_headers(record: &Record, failure: &Failure, group: &str, now: DateTime<Ut
     }
     let id = failure.message_id.as_ref().map(|id| id.clone().into_bytes());
     // of a record that could not be read this time the id of its first death is known
-    if let Some(id) = id.or_else(|| record.headers.get(MESSAGE_ID).cloned()) {
+    if let Some(id) = id.or_else(|| kept(record, MESSAGE_ID)) {
         headers.push((MESSAGE_ID, id));
     }
     headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A header of an earlier death, unless it is none of ours: what is too long to be one could make a stub too large as well.
+fn kept(record: &Record, name: &str) -> Option<Vec<u8>> {
+    record.headers.get(name).filter(|value| value.len() <= MESSAGE_LIMIT).cloned()
 }
 
 /// One line of at most [`MESSAGE_LIMIT`] bytes without controls, addresses and queries of URLs.

@@ -129,11 +129,16 @@ async fn a_sender_that_alone_is_refused_is_not_the_relays_fault() {
         relay.refused_at_mail("bad@example.com");
     }
     assert!(relay.was_refused("bad@example.com"));
-    relay.accepted("good@example.com");
     for _ in 0..100 {
+        relay.accepted("good@example.com");
         assert_eq!(relay.refused_at_mail("bad@example.com"), Fault::Sender);
     }
     assert!(!relay.is_misconfigured());
+    for _ in 0..18 {
+        assert_eq!(relay.refused_at_mail("bad@example.com"), Fault::Sender);
+    }
+    assert_eq!(relay.refused_at_mail("bad@example.com"), Fault::Relay, "the twentieth in a row");
+    assert_eq!(relay.refused_at_mail("bad@example.com"), Fault::Relay, "until a mail is accepted");
     relay.accepted("bad@example.com");
     assert!(!relay.was_refused("bad@example.com"));
 }
@@ -144,16 +149,54 @@ async fn a_relay_that_restarts_gets_as_many_sessions_as_before() {
     let mut places: Vec<SessionPlace> = (0..16).map(|_| relay.try_session().unwrap()).collect();
     places.iter_mut().for_each(SessionPlace::establish);
     relay.accepted("a@example.com");
+    let again = |relay: &Arc<Relay>| {
+        // the first further one tells, those behind it wait
+        let place = relay.try_session();
+        relay.session_failed(pass(relay), false, "connection refused");
+        drop(place);
+    };
     while let Some(place) = places.pop() {
         drop(place);
-        let again = relay.try_session().unwrap();
-        relay.session_failed(pass(&relay), false, "connection refused");
-        drop(again);
+        again(&relay);
     }
     let probe = relay.admit().await;
     assert!(probe.is_probe(), "the last one to fail says that it is down");
     relay.answered(probe);
     assert_eq!((0..20).map_while(|_| relay.try_session()).collect::<Vec<_>>().len(), 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_session_that_fails_is_tried_again_one_at_a_time() {
+    let relay = relay();
+    let mut working = relay.try_session().unwrap();
+    working.establish();
+    relay.accepted("a@example.com");
+    for seconds in [1, 2, 4] {
+        let failing = relay.try_session().unwrap();
+        relay.session_failed(pass(&relay), false, "AUTH failed");
+        drop(failing);
+        assert!(relay.is_open());
+        assert!(relay.try_session().is_none(), "not at once");
+        let before = Instant::now();
+        relay.session_free().await;
+        assert_eq!(before.elapsed(), Duration::from_secs(seconds));
+    }
+    let mut place = relay.try_session().unwrap();
+    assert!(relay.try_session().is_none(), "one at a time");
+    place.establish();
+    assert!(relay.try_session().is_some(), "as before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_refuses_every_mail_is_asked_again_within_half_a_minute() {
+    let relay = relay();
+    relay.misconfigured(pass(&relay), "refused");
+    for _ in 0..12 {
+        let before = Instant::now();
+        let probe = relay.admit().await;
+        assert!(before.elapsed() <= MISCONFIGURED_DELAY);
+        relay.misconfigured(probe, "refused");
+    }
 }
 
 #[tokio::test(start_paused = true)]
