@@ -401,6 +401,8 @@ fn log_undecodable(record: &Record, failure: &Failure) {
 }
 
 fn log_dead_letter(job: &Job, failure: &Failure) {
+    // where the others were served: what the relay said to that
+    let served = job.attempts.as_ref().and_then(Attempts::accepted).map(|reply| mask::text(&reply.to_string()));
     info!(
         outcome = "dead letter",
         id = mask::text(&job.id),
@@ -412,5 +414,6 @@ fn log_dead_letter(job: &Job, failure: &Failure) {
         stage = failure.stage.as_str(),
         reason = failure.reason.as_str(),
         detail = mask::text(&failure.message),
+        served = served.as_deref(),
     );
 }

@@ -128,6 +128,8 @@ async fn a_partial_refusal_names_the_refused_alone() {
     letter.assert_reply("450", "4.2.1");
     assert_eq!(letter.recipients().as_deref(), Some("0,2"));
     assert_eq!(found.letters.len(), 2);
+    // who asks for the served ones finds the relay's reply
+    assert_eq!(found.count_lines("\"served\":\"250 "), 2, "{}", found.log);
 }
 
 #[tokio::test]

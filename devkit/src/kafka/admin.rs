@@ -150,7 +150,10 @@ pub(crate) async fn retried<T, F: Future<Output = Result<T>>>(mut operation: imp
 }
 
 fn is_retriable(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<ResponseError>().is_some_and(ResponseError::is_retriable)
+    // kafka-protocol leaves out that the last transaction may still be ending, which Kafka's own clients wait for
+    error
+        .downcast_ref::<ResponseError>()
+        .is_some_and(|code| code.is_retriable() || *code == ResponseError::ConcurrentTransactions)
 }
 
 fn refused(action: &str, topic: &str, reason: Option<&StrBytes>) -> String {
