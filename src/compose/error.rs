@@ -1,5 +1,7 @@
 //! Why a message cannot become a mail.
 
+use crate::kafka::dead_letter::Reason;
+
 /// A message that cannot become a mail. The text names the field and shows no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
@@ -36,13 +38,13 @@ pub enum ComposeError {
 }
 
 impl ComposeError {
-    /// The stable word for `postlane-reason`.
-    pub fn reason(&self) -> &'static str {
+    /// The reason that its dead letter names.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::BadAddress { .. } => "bad-address",
-            Self::BadHeader { .. } => "bad-header",
-            Self::Malformed { .. } => "malformed",
-            Self::TooLarge { .. } => "too-large",
+            Self::BadAddress { .. } => Reason::BadAddress,
+            Self::BadHeader { .. } => Reason::BadHeader,
+            Self::Malformed { .. } => Reason::Malformed,
+            Self::TooLarge { .. } => Reason::TooLarge,
         }
     }
 

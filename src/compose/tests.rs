@@ -52,7 +52,7 @@ fn shown(mail: &Mail) -> String {
 /// The refusal as `reason: text`.
 fn refusal(change: impl FnOnce(&mut Message)) -> String {
     let error = mail(change).expect_err("refused");
-    format!("{}: {error}", error.reason())
+    format!("{}: {error}", error.reason().as_str())
 }
 
 fn mailbox(name: Option<&str>, user: &str, domain: &str) -> lettre::message::Mailbox {
@@ -128,7 +128,7 @@ fn a_single_part_is_not_wrapped() {
         assert!(text.ends_with("\r\n\r\nx\r\n") && !text.contains("boundary"), "{text}");
     }
     let error = compose(&message(), Rendered::default(), &settings()).expect_err("nothing to send");
-    assert_eq!(error.reason(), "malformed");
+    assert_eq!(error.reason().as_str(), "malformed");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn subjects() {
     for (own, given) in [(None, None), (Some(""), Some(" "))] {
         let error = subject(own, given, false).expect_err("no subject");
         assert_eq!(error.to_string(), "message.subject: is absent and the template has none");
-        assert_eq!(error.reason(), "malformed");
+        assert_eq!(error.reason().as_str(), "malformed");
     }
 }
 
@@ -366,7 +366,7 @@ fn addresses() {
         ("a", &*format!("{}example", "a.".repeat(130))),
     ] {
         let error = sent(user, domain).expect_err(domain);
-        assert_eq!(error.reason(), "bad-address", "{user} {domain}");
+        assert_eq!(error.reason().as_str(), "bad-address", "{user} {domain}");
     }
 }
 
@@ -401,7 +401,7 @@ fn limits() {
         assert_eq!(result.is_ok(), fits);
         if let Err(error) = result {
             assert_eq!(error.to_string(), format!("mail too large: {size} bytes, MAIL_MAX_SIZE is {}", size - 1));
-            assert_eq!(error.reason(), "too-large");
+            assert_eq!(error.reason().as_str(), "too-large");
         }
     }
     assert!(refusal(|m| m.subject = Some("x".repeat(100_000))).starts_with("too-large: "));

@@ -7,7 +7,7 @@ use std::{
 
 use super::partition::{Place, Ticket};
 use crate::{
-    compose::{self, ComposeError, Mail},
+    compose::{self, Mail},
     config,
     event::{self, DecodeError, Message, Priority},
     kafka::{
@@ -15,7 +15,7 @@ use crate::{
         dead_letter::{Failure, Reason, Stage},
     },
     retry::Attempts,
-    template::{RenderError, Templates},
+    template::Templates,
 };
 
 /// One mail on its way: its record, its ticket, and what it has behind it.
@@ -61,12 +61,12 @@ pub(super) fn compose(message: &Message, templates: &Templates, settings: &confi
     let rendered = guard(Stage::Template, Reason::RenderFailed, || {
         templates
             .render_message(message, settings.subject_templates)
-            .map_err(|error| failure(Stage::Template, render_reason(&error), error.to_string()))
+            .map_err(|error| failure(Stage::Template, error.reason(), error.to_string()))
     })
     .map_err(failed)?;
     guard(Stage::Compose, Reason::Malformed, || {
         compose::compose(message, rendered, settings)
-            .map_err(|error| failure(Stage::Compose, compose_reason(&error), error.to_string()))
+            .map_err(|error| failure(Stage::Compose, error.reason(), error.to_string()))
     })
     .map_err(failed)
 }
@@ -99,20 +99,4 @@ fn decode_failure(error: &DecodeError) -> Failure {
         event::Problem::TooLarge => Reason::TooLarge,
     };
     failure(Stage::Decode, reason, error.to_string())
-}
-
-fn render_reason(error: &RenderError) -> Reason {
-    match error {
-        RenderError::UnknownTemplate { .. } => Reason::UnknownTemplate,
-        RenderError::Part { .. } | RenderError::Subject { .. } => Reason::RenderFailed,
-    }
-}
-
-fn compose_reason(error: &ComposeError) -> Reason {
-    match error {
-        ComposeError::BadAddress { .. } => Reason::BadAddress,
-        ComposeError::BadHeader { .. } => Reason::BadHeader,
-        ComposeError::Malformed { .. } => Reason::Malformed,
-        ComposeError::TooLarge { .. } => Reason::TooLarge,
-    }
 }

@@ -9,6 +9,7 @@ use super::{
     engine::{MAX_PART_SIZE, Refused},
     files::{Part, is_name},
 };
+use crate::kafka::dead_letter::Reason;
 
 /// Something wrong with one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,11 +109,11 @@ pub enum RenderError {
 }
 
 impl RenderError {
-    /// The stable word for `postlane-reason`.
-    pub fn reason(&self) -> &'static str {
+    /// The reason that its dead letter names.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::UnknownTemplate { .. } => "unknown-template",
-            Self::Part { .. } | Self::Subject { .. } => "render-failed",
+            Self::UnknownTemplate { .. } => Reason::UnknownTemplate,
+            Self::Part { .. } | Self::Subject { .. } => Reason::RenderFailed,
         }
     }
 
