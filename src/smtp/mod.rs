@@ -27,7 +27,6 @@ mod reply;
 mod session;
 #[cfg(test)]
 mod testing;
-pub mod tls;
 mod transport;
 
 pub use classify::{Class, Verdict, classify};
