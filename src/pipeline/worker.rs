@@ -139,7 +139,7 @@ impl Worker {
         None
     }
 
-    async fn attempt(&mut self, slot: Slot<Job>, job: Job, mail: &Mail, pass: Pass) {
+    async fn attempt(&mut self, slot: Slot<Job>, mut job: Job, mail: &Mail, pass: Pass) {
         let progress = Progress::default();
         let shutdown = self.pipeline.shutdown.clone();
         let cut = async {
@@ -149,11 +149,14 @@ impl Worker {
             }
         };
         let open: Vec<usize> = job.attempts.as_ref().map(|attempts| attempts.open().collect()).unwrap_or_default();
+        let (begun, recipients) = (job.trace.begin(), open.len());
         let attempted = tokio::select! {
             attempted = self.transactions(mail, open, &progress, pass) => Some(attempted),
             () = cut => None,
         };
         drop(slot);
+        let classes = attempted.as_ref().map(|(attempted, _)| attempted.classes.as_slice());
+        job.trace.attempted(begun, job.attempts_used() + 1, recipients, classes);
         match attempted {
             Some((attempted, pass)) => self.pipeline.conclude(job, attempted, pass),
             None => self.held = None,
