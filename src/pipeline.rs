@@ -98,14 +98,7 @@ impl Pipeline {
     }
 
     /// Takes a record in: it is put into its lane, or it is a dead letter at once.
-    fn accept(
-        self: &Arc<Self>,
-        record: Record,
-        topic_lane: Priority,
-        ticket: Ticket,
-        buffer: Place,
-        mut trace: Trace,
-    ) {
+    fn accept(self: &Arc<Self>, record: Record, topic_lane: Priority, ticket: Ticket, buffer: Place, mut trace: Trace) {
         let record = Arc::new(record);
         let message = match job::decode(&record) {
             Ok(message) => message,

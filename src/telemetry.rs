@@ -21,7 +21,7 @@ use std::{
 use opentelemetry::{InstrumentationScope, KeyValue, trace::TracerProvider as _};
 use opentelemetry_sdk::{
     Resource,
-    trace::{Sampler, SdkTracerProvider},
+    trace::{Sampler, SdkTracerProvider, SpanLimits},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +98,8 @@ impl Telemetry {
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampler(settings))
             .with_resource(resource)
+            // as they stand, whatever variables of the SDK's say
+            .with_span_limits(SpanLimits::default())
             .with_span_processor(queue)
             .build();
         let scope = InstrumentationScope::builder("postlane")

@@ -12,7 +12,9 @@ use std::{
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1, service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
@@ -110,7 +112,7 @@ impl Collector {
         Self { port, state, changed, _server: server }
     }
 
-    /// What OTEL_EXPORTER_OTLP_ENDPOINT is to be.
+    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` is to be.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

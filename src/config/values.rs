@@ -163,14 +163,11 @@ fn percent_decoded(text: &str) -> Option<String> {
 
 /// The text that [`pairs`] reads back: all but what is plain in a URL becomes `%XX`.
 pub(super) fn percent_encoded(text: &str) -> String {
-    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~:/".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-        out
-    })
+    let byte = |byte: u8| match byte {
+        plain if plain.is_ascii_alphanumeric() || b"-._~:/".contains(&plain) => char::from(plain).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
 }
 
 #[cfg(test)]

@@ -183,16 +183,8 @@ impl Trace {
             KeyValue::new("postlane.attempt", i64::from(attempt)),
             KeyValue::new("postlane.recipients", i64::try_from(recipients).unwrap_or(i64::MAX)),
         ];
-        match &met {
-            Some(met) => attributes.extend(met.codes.iter().cloned()),
-            None => {
-                let accepted = classes.unwrap_or_default().iter().find_map(|(_, class)| match class {
-                    Class::Sent(reply) => Some(codes(reply)),
-                    _ => None,
-                });
-                attributes.extend(accepted.unwrap_or_default());
-            }
-        }
+        let accepted = || classes.unwrap_or_default().iter().find_map(|(_, class)| accepted(class));
+        attributes.extend(met.as_ref().map(|met| met.codes.clone()).or_else(accepted).unwrap_or_default());
         live.child("send", SpanKind::Client, start, attributes, met.as_ref().map(|met| met.word));
         live.last = met;
     }
@@ -273,8 +265,7 @@ impl Live {
         error: Option<&'static str>,
     ) {
         attributes.extend(error.map(|word| KeyValue::new("error.type", word)));
-        let builder =
-            SpanBuilder::from_name(name).with_kind(kind).with_start_time(start).with_attributes(attributes);
+        let builder = SpanBuilder::from_name(name).with_kind(kind).with_start_time(start).with_attributes(attributes);
         let mut span = self.maker.tracer.build_with_context(builder, &self.context);
         if let Some(word) = error {
             span.set_status(Status::error(word));
@@ -303,6 +294,11 @@ fn met(class: &Class) -> Option<Met> {
         Class::TooLarge { .. } => ("too_large", None),
     };
     Some(Met { word, codes: reply.map(codes).unwrap_or_default() })
+}
+
+/// What the relay said to a mail that it took.
+fn accepted(class: &Class) -> Option<Vec<KeyValue>> {
+    if let Class::Sent(reply) = class { Some(codes(reply)) } else { None }
 }
 
 fn codes(reply: &Reply) -> Vec<KeyValue> {

@@ -49,6 +49,7 @@ fn children<'a>(spans: &'a [Span], parent: &Span) -> Vec<&'a Span> {
 async fn a_mail_continues_the_trace_of_its_producer() {
     let (mut bed, collector) = traced(SmtpServer::builder()).await;
     bed.set("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20s3cr3t");
+    bed.set("RUST_LOG", "trace");
     bed.set("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test%20bed");
     let record = Record::new(event("one", "one@example.org").to_string())
         .header("traceparent", format!("00-{TRACE}-{PARENT}-01"))
@@ -149,6 +150,7 @@ async fn retries_are_events_and_dead_letters_errors() {
         Priority::Normal,
         ["later", "never", "slow"].map(|name| event(name, &format!("{name}@example.org"))).into_iter().chain([
             event_with("untemplated", "secret.person@example.org", &json!({"template": "no-such"})),
+            event("event-of.person@example.org", "fine@example.org"),
             json!({"message": {"id": "secret.person@example.org", "to": 5}}),
         ]),
     )
@@ -188,7 +190,7 @@ async fn retries_are_events_and_dead_letters_errors() {
     assert_eq!(malformed.count(), 1);
     assert_eq!(found.letters.len(), 3);
 
-    for secret in ["person", "@example.org", "slow down"] {
+    for secret in ["person", "never@", "slow down"] {
         assert!(!format!("{spans:?}").contains(secret), "{secret}: {spans:#?}");
     }
 }
@@ -257,7 +259,9 @@ async fn spans_wait_for_a_collector_that_comes_back() {
 async fn without_an_endpoint_or_switched_off_nothing_is_connected() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
-    for (name, value) in [("OTEL_SERVICE_NAME", "shop"), ("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+    for (name, value) in
+        [("OTEL_SERVICE_NAME", "shop"), ("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")]
+    {
         let mut bed = Bed::new().await;
         if name != "OTEL_SERVICE_NAME" {
             bed.set("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);

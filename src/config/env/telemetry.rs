@@ -24,22 +24,9 @@ pub(super) fn telemetry(reader: &mut Reader, raw: &OtelVariables) -> Telemetry {
         "http/protobuf (mostly port 4318), the one that postlane speaks",
         |text| (text == "http/protobuf").then_some(()),
     );
-    let timeout = reader.number(
-        "OTEL_EXPORTER_OTLP_TIMEOUT",
-        raw.exporter_otlp_timeout.as_ref(),
-        10_000,
-        1,
-        // in milliseconds
-        600_000,
-    );
+    let timeout = reader.number("OTEL_EXPORTER_OTLP_TIMEOUT", raw.exporter_otlp_timeout.as_ref(), 10_000, 1, 600_000);
     Telemetry {
-        disabled: reader.value(
-            "OTEL_SDK_DISABLED",
-            raw.sdk_disabled.as_ref(),
-            false,
-            "true or false",
-            values::boolean,
-        ),
+        disabled: reader.value("OTEL_SDK_DISABLED", raw.sdk_disabled.as_ref(), false, "true or false", values::boolean),
         exporter: reader.value(
             "OTEL_TRACES_EXPORTER",
             raw.traces_exporter.as_ref(),
@@ -122,4 +109,87 @@ fn headers(reader: &mut Reader, text: Option<&String>) -> Vec<(String, Secret)> 
         return Vec::new();
     };
     pairs.into_iter().map(|(name, value)| (name, Secret::new(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, ConfigError, from_variables};
+
+    fn with(more: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let needed = [("KAFKA_BROKERS", "kafka:9092"), ("SMTP_HOST", "relay.example.com")];
+        let all = needed.iter().chain(more);
+        from_variables(all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    fn collector(more: &[(&str, &str)]) -> Option<String> {
+        with(more).expect("valid").telemetry.collector()
+    }
+
+    #[test]
+    fn an_endpoint_switches_it_on() {
+        let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
+        let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://traces.example.com/own?tenant=1");
+        assert_eq!(collector(&[]), None);
+        assert_eq!(collector(&[base]).as_deref(), Some("http://collector:4318/v1/traces"));
+        assert_eq!(collector(&[base, traces]).as_deref(), Some(traces.1));
+        assert_eq!(collector(&[base, ("OTEL_SDK_DISABLED", "true")]), None);
+        assert_eq!(
+            collector(&[base, ("OTEL_SDK_DISABLED", "false")]).as_deref(),
+            Some("http://collector:4318/v1/traces")
+        );
+        assert_eq!(collector(&[traces, ("OTEL_TRACES_EXPORTER", "none")]), None);
+    }
+
+    #[test]
+    fn the_name_of_the_service() {
+        let name = |more: &[(&str, &str)]| with(more).expect("valid").telemetry.service_name;
+        let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.name=listed,host.name=m%2C1");
+        assert_eq!(name(&[]), "postlane");
+        assert_eq!(name(&[attributes]), "listed");
+        assert_eq!(name(&[attributes, ("OTEL_SERVICE_NAME", "own")]), "own");
+        let config = with(&[attributes]).expect("valid");
+        assert_eq!(config.telemetry.resource_attributes, [("host.name".to_owned(), "m,1".to_owned())]);
+        assert!(config.effective().contains(&("OTEL_RESOURCE_ATTRIBUTES", "host.name=m%2C1".to_owned())));
+    }
+
+    #[test]
+    fn headers_are_secrets() {
+        let config =
+            with(&[("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Bearer%20hunter2,x-tenant=a")]).expect("valid");
+        let headers = &config.telemetry.headers;
+        assert_eq!((headers[0].0.as_str(), headers[0].1.reveal()), ("Authorization", "Bearer hunter2"));
+        assert_eq!(headers.len(), 2);
+        assert!(!format!("{config:?} {:?}", config.effective()).contains("hunter2"));
+        let shown = "Authorization=***,x-tenant=***".to_owned();
+        assert!(config.effective().contains(&("OTEL_EXPORTER_OTLP_HEADERS", shown)));
+    }
+
+    #[test]
+    fn wrong_values_are_named_and_secrets_are_not_told() {
+        for (name, value) in [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://collector:4317"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://user:hunter2@collector"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a b=hunter2"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%0d%0ab:c"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=hunter2%"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "content-type=hunter2"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "nothing"),
+            ("OTEL_SDK_DISABLED", "perhaps"),
+            ("OTEL_TRACES_EXPORTER", "zipkin"),
+            ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+            ("OTEL_TRACES_SAMPLER_ARG", "1.1"),
+            ("OTEL_TRACES_SAMPLER_ARG", "NaN"),
+        ] {
+            let error = with(&[(name, value)]).expect_err(value);
+            assert_eq!(error.0.len(), 1, "{error}");
+            assert_eq!(error.0[0].variable, name, "{value}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
 }
