@@ -22,7 +22,16 @@ use opentelemetry_proto::tonic::{
     trace::v1 as proto,
 };
 use prost::Message as _;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::smtp::tls::Tls;
 
 /// How the collector answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +103,7 @@ pub struct Collector {
     port: u16,
     state: Arc<Mutex<State>>,
     changed: watch::Sender<()>,
+    ca_pem: Option<String>,
     _server: JoinSet<()>,
 }
 
@@ -103,19 +113,40 @@ impl Collector {
     /// # Panics
     /// When there is no free port.
     pub async fn start(behaviour: Behaviour) -> Self {
+        Self::with(behaviour, None).await
+    }
+
+    /// The same behind TLS, with a certificate for 127.0.0.1 of an authority of its own.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn start_tls(behaviour: Behaviour) -> Self {
+        let tls = Tls::new(&["127.0.0.1".to_owned()]).expect("a certificate");
+        Self::with(behaviour, Some(tls)).await
+    }
+
+    async fn with(behaviour: Behaviour, tls: Option<Tls>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let state = Arc::new(Mutex::new(State { behaviour, spans: Vec::new(), requests: Vec::new() }));
         let (changed, _) = watch::channel(());
         let mut server = JoinSet::new();
-        server.spawn(accept(listener, Arc::clone(&state), changed.clone()));
-        Self { port, state, changed, _server: server }
+        let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
+        server.spawn(accept(listener, acceptor, Arc::clone(&state), changed.clone()));
+        Self { port, state, changed, ca_pem, _server: server }
+    }
+
+    /// The authority of its certificate, where it has one.
+    #[must_use]
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
     }
 
     /// What `OTEL_EXPORTER_OTLP_ENDPOINT` is to be.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.ca_pem.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Answers in another way from now on.
@@ -159,13 +190,30 @@ impl Collector {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, changed: watch::Sender<()>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Mutex<State>>, changed: watch::Sender<()>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (state, changed) = (Arc::clone(&state), changed.clone());
-        let service = service_fn(move |request| answer(request, Arc::clone(&state), changed.clone()));
-        connections.spawn(async move { http1::Builder::new().serve_connection(TokioIo::new(stream), service).await });
+        let (tls, state, changed) = (tls.clone(), Arc::clone(&state), changed.clone());
+        connections.spawn(async move {
+            match tls {
+                None => serve(stream, state, changed).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, state, changed).await;
+                    }
+                }
+            }
+        });
     }
+}
+
+async fn serve<S>(stream: S, state: Arc<Mutex<State>>, changed: watch::Sender<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = service_fn(move |request| answer(request, Arc::clone(&state), changed.clone()));
+    // a client that goes away is the test's to notice
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(

@@ -1,6 +1,9 @@
 //! Traces: whose they continue, what they tell, what they never tell, and that they hold up nothing.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use devkit::{
     kafka::Record,
@@ -273,4 +276,28 @@ async fn without_an_endpoint_or_switched_off_nothing_is_connected() {
     }
     let connected = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
     assert!(connected.is_err(), "{connected:?}");
+}
+
+#[tokio::test]
+async fn a_collector_behind_tls_is_trusted_by_its_authority_alone() {
+    let collector = Collector::start_tls(Behaviour::Accept).await;
+    let mut bed = Bed::new().await;
+    bed.set("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+    bed.publish(Priority::Normal, [event("one", "one@example.org")]).await;
+    let mut service = bed.start();
+    let line = service.wait_for_line(&["the collector takes no spans"], SOON).await.expect("said");
+    assert!(line.contains("certificate") && line.contains("OTEL_EXPORTER_OTLP_CERTIFICATE"), "{line}");
+    end(service).await;
+    assert!(collector.requests().is_empty());
+
+    let ca = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-collector.pem", bed.names.group));
+    bed.set("OTEL_EXPORTER_OTLP_CERTIFICATE", ca.display());
+    let mut service = bed.start();
+    let status = service.wait(SOON).await.expect("it does not start without its file");
+    assert_eq!(status.code(), Some(78), "{}", service.tail());
+
+    std::fs::write(&ca, collector.ca_pem().expect("TLS")).expect("a file");
+    bed.publish(Priority::Normal, [event("two", "two@example.org")]).await;
+    Found::at_the_end(&bed, bed.start()).await;
+    process(&collector.spans(), "two");
 }
