@@ -25,7 +25,7 @@ use opentelemetry_sdk::{
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 pub use self::trace::{Begun, Trace, Traces};
@@ -106,6 +106,7 @@ impl Telemetry {
             .with_version(env!("CARGO_PKG_VERSION"))
             .with_schema_url(SCHEMA)
             .build();
+        info!(collector = exporter.collector(), sampler = ?settings.sampler, "traces are on");
         let traces = Traces::new(provider.tracer_with_scope(scope), config);
         let task = Mutex::new(Some(tokio::spawn(exporter.run())));
         Ok(Self { traces, exporting: Some(Exporting { task, stop, dropped }) })

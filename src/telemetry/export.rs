@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::{
     Request, StatusCode, Uri,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
+    http::uri::Authority,
 };
 use opentelemetry_proto::{
     tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
@@ -108,6 +109,11 @@ impl Exporter {
         })
     }
 
+    /// Host and port of the collector, for log lines: a path or a query may hold a secret.
+    pub(super) fn collector(&self) -> &str {
+        self.collector.authority().map_or("", Authority::as_str)
+    }
+
     /// Exports until it is stopped and nothing is left, or nothing more can come.
     pub(super) async fn run(mut self) {
         loop {
@@ -197,8 +203,10 @@ impl Exporter {
 
     fn failed(&mut self, why: &str) {
         if self.healthy {
-            let collector = self.collector.authority().map(ToString::to_string);
-            warn!(collector, why, "the collector takes no spans: mails go on, and spans that find no room are dropped");
+            warn!(
+                collector = self.collector(),
+                why, "the collector takes no spans: mails go on, and spans that find no room are dropped"
+            );
         }
         self.healthy = false;
     }
