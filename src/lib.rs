@@ -22,5 +22,6 @@ pub mod schedule;
 pub mod serve;
 pub mod shutdown;
 pub mod smtp;
+pub mod telemetry;
 pub mod template;
 pub mod tls;

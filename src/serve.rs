@@ -38,6 +38,7 @@ use crate::{
     schedule::Scheduler,
     shutdown::{self, Schedule, Shutdown, Signals},
     smtp::{self, relay::Relay},
+    telemetry::Telemetry,
     template::{self, Templates},
     tls,
 };
@@ -45,13 +46,16 @@ use crate::{
 /// Time for the last commit where a second signal cuts.
 const CUT_COMMIT: Duration = Duration::from_millis(500);
 
+/// Time for the last spans, beside the last commit.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
 /// Why the service ended with a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The templates do not load.
     #[error(transparent)]
     Templates(#[from] template::LoadError),
-    /// The certificate authorities for the relay do not load.
+    /// The certificate authorities for the relay or the collector do not load.
     #[error(transparent)]
     Tls(#[from] tls::Error),
     /// The endpoints for operators have no place to listen.
@@ -91,7 +95,8 @@ pub async fn serve(config: Config) -> Result<(), Error> {
         Some(address) => Some(http::Server::bind(address).await?),
         None => None,
     };
-    let service = Service::new(config, templates);
+    let telemetry = Telemetry::start(&config)?;
+    let service = Service::new(config, templates, telemetry);
     info!(version = env!("CARGO_PKG_VERSION"), relay = service.relay_name(), "postlane starts");
     service.run(connector, http, &mut signals).await
 }
@@ -102,10 +107,11 @@ struct Service {
     coordinator: Coordinator,
     pipeline: Arc<Pipeline>,
     registry: Registry,
+    telemetry: Telemetry,
 }
 
 impl Service {
-    fn new(config: Config, templates: Templates) -> Self {
+    fn new(config: Config, templates: Templates, telemetry: Telemetry) -> Self {
         let dial = client::Connector::new(&config.kafka);
         let client = SharedClient::new(dial.clone());
         let coordinator = Coordinator::new(dial, config.kafka.group_id.as_str());
@@ -127,6 +133,7 @@ impl Service {
                 config.kafka.group_id.as_str(),
                 dead_letter::Timing::default(),
             ),
+            traces: telemetry.traces().clone(),
             shutdown: Shutdown::new(),
             tasks: TaskTracker::new(),
             suspects: Mutex::default(),
@@ -135,7 +142,7 @@ impl Service {
             crew: health::Crew::default(),
             tracked: Mutex::default(),
         };
-        Self { client, coordinator, pipeline: Arc::new(pipeline), config, registry }
+        Self { client, coordinator, pipeline: Arc::new(pipeline), telemetry, config, registry }
     }
 
     fn relay_name(&self) -> String {
@@ -148,7 +155,7 @@ impl Service {
         http: Option<http::Server>,
         signals: &mut Signals,
     ) -> Result<(), Error> {
-        let Self { config, client, coordinator, pipeline, registry } = self;
+        let Self { config, client, coordinator, pipeline, telemetry, registry } = self;
         let shutdown = pipeline.shutdown.clone();
         let schedule = Schedule::within(config.shutdown_timeout);
         let mut workers = JoinSet::new();
@@ -197,8 +204,9 @@ impl Service {
         };
         let (cut, ()) = tokio::join!(draining, assignment.commit_until(&drained));
         let limit = if cut { CUT_COMMIT } else { schedule.commit };
+        let ending = async { tokio::join!(assignment.finish(limit), telemetry.finish(limit.min(LAST_SPANS))) };
         let cut = tokio::select! {
-            _ = assignment.finish(limit) => cut,
+            _ = ending => cut,
             _ = signals.next() => true,
         };
         match ended {

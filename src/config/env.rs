@@ -1,5 +1,7 @@
 //! The environment to a [`Config`]: every wrong variable is found before any is reported.
 
+mod telemetry;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -40,6 +42,9 @@ variables!(MailVariables: from, envelope_from, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
 variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, http_addr, log_format,
     rust_log, email_worker_count);
+variables!(OtelVariables: sdk_disabled, traces_exporter, exporter_otlp_endpoint, exporter_otlp_traces_endpoint,
+    exporter_otlp_protocol, exporter_otlp_headers, exporter_otlp_certificate, exporter_otlp_timeout, service_name,
+    resource_attributes, traces_sampler, traces_sampler_arg);
 
 /// Every variable that is read, for the tests that hold the documents against it.
 #[cfg(test)]
@@ -49,6 +54,7 @@ pub(super) fn names() -> Vec<String> {
         ("SMTP_", SmtpVariables::FIELDS),
         ("MAIL_", MailVariables::FIELDS),
         ("RETRY_", RetryVariables::FIELDS),
+        ("OTEL_", OtelVariables::FIELDS),
         ("", OtherVariables::FIELDS),
     ];
     let name = |prefix: &str, field: &&str| format!("{prefix}{field}").to_ascii_uppercase();
@@ -72,11 +78,13 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
     let smtp = smtp(&mut reader, &read("SMTP_", &variables), &other);
     let mail = mail(&mut reader, &read("MAIL_", &variables), &other);
     let retry = retry(&mut reader, &read("RETRY_", &variables));
+    let telemetry = telemetry::telemetry(&mut reader, &read("OTEL_", &variables));
     let config = Config {
         kafka,
         smtp,
         mail,
         retry,
+        telemetry,
         weights: reader.value(
             "PRIORITY_WEIGHTS",
             other.priority_weights.as_ref(),

@@ -28,6 +28,7 @@ mod sessions;
 mod shutdown;
 mod sparing;
 mod topics;
+mod tracing;
 mod undecodable;
 mod unknown;
 mod watch;
