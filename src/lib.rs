@@ -5,6 +5,7 @@
 //! [`pipeline`] joins them. [`serve`] builds it all and brings it to its end.
 
 mod chain;
+pub mod check;
 pub mod compose;
 pub mod config;
 pub mod delay;

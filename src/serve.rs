@@ -24,6 +24,7 @@ use crate::{
         dead_letter::{self, DeadLetters},
         fetch::{Limits, PartitionLoop, RskafkaReader, Timing},
         offsets::{Position, Tracker},
+        topics::{Newborn, Wanted, Watch},
     },
     pipeline::{Partition, Pipeline, Room, Worker},
     schedule::Scheduler,
@@ -81,6 +82,7 @@ pub async fn serve(config: Config) -> Result<(), Error> {
 
 struct Service {
     config: Config,
+    dial: client::Connector,
     client: SharedClient,
     coordinator: Coordinator,
     pipeline: Arc<Pipeline>,
@@ -90,7 +92,7 @@ impl Service {
     fn new(config: Config, templates: Templates) -> Self {
         let dial = client::Connector::new(&config.kafka);
         let client = SharedClient::new(dial.clone());
-        let coordinator = Coordinator::new(dial, config.kafka.group_id.as_str());
+        let coordinator = Coordinator::new(dial.clone(), config.kafka.group_id.as_str());
         let smtp = &config.smtp;
         let relay = Arc::new(Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay));
         let pipeline = Pipeline {
@@ -110,7 +112,7 @@ impl Service {
             suspects: Mutex::default(),
             crashed: Notify::new(),
         };
-        Self { client, coordinator, pipeline: Arc::new(pipeline), config }
+        Self { dial, client, coordinator, pipeline: Arc::new(pipeline), config }
     }
 
     fn relay_name(&self) -> String {
@@ -118,7 +120,7 @@ impl Service {
     }
 
     async fn run(self, connector: smtp::Connector, signals: &mut Signals) -> Result<(), Error> {
-        let Self { config, client, coordinator, pipeline } = self;
+        let Self { config, dial, client, coordinator, pipeline } = self;
         let shutdown = pipeline.shutdown.clone();
         let schedule = Schedule::within(config.shutdown_timeout);
         let mut workers = JoinSet::new();
@@ -127,14 +129,19 @@ impl Service {
             workers.spawn(worker.run());
         }
         let readers = Arc::new(Readers::new(&config.kafka, client.clone(), Arc::clone(&pipeline)));
+        let newborn = Newborn::default();
         let settings = assignment::Settings {
             topics: readers.lanes.keys().cloned().collect(),
+            newborn: config.kafka.topics.create.then(|| newborn.clone()),
             reset: config.kafka.auto_offset_reset,
             commit_interval: config.kafka.commit_interval,
             discovery_interval: config.kafka.discovery_interval,
         };
         let partitions: Arc<dyn Partitions> = Arc::clone(&readers) as Arc<dyn Partitions>;
         let mut assignment = Assignment::new(coordinator, client, settings, partitions);
+
+        let watch = Watch::new(dial, Wanted::all(&config.kafka), config.kafka.topics.create, newborn);
+        let mut watching = tokio::spawn(watch.run(shutdown.drain.clone()));
 
         let ended = tokio::select! {
             name = signals.next() => {
@@ -143,6 +150,7 @@ impl Service {
             }
             outcome = assignment.run(&shutdown.drain) => outcome.map_err(Error::Group),
             Some(outcome) = workers.join_next() => Err(crashed("a worker", outcome)),
+            outcome = &mut watching => Err(crashed("the look at the topics", outcome)),
             () = pipeline.crashed.notified() => Err(Error::Crashed("a task")),
         };
         if let Err(error) = &ended {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     Config, ConfigError, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Secret, Smtp, Timeouts,
-    reader::Reader, values,
+    Topics, reader::Reader, values,
 };
 use crate::{event::parse_mailbox, smtp::Outgoing};
 
@@ -25,7 +25,7 @@ macro_rules! variables {
 }
 
 variables!(KafkaVariables: brokers, topic, topic_high, topic_normal, topic_low, dlq_topic, group_id, auto_offset_reset,
-    discovery_interval, fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
+    create_topics, topic_partitions, topic_replication_factor, dlq_retention, discovery_interval, fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
 variables!(SmtpVariables: host, port, user, username, password, password_file, encryption, allow_insecure_auth, ca_file,
     hello_name, sessions, sessions_reserved, max_messages_per_session, idle_timeout, throttle_replies, connect_timeout,
     tls_timeout, greeting_timeout, auth_timeout, command_timeout, data_timeout, body_timeout, final_dot_timeout,
@@ -59,9 +59,7 @@ fn read<T: for<'de> Deserialize<'de>>(prefix: &str, variables: &BTreeMap<String,
 ///
 /// [`ConfigError`] with every variable that is wrong or missing.
 pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
-    // envy folds case, and a name that comes twice would be its error and not ours
-    let variables: BTreeMap<String, String> =
-        variables.into_iter().filter(|(name, _)| *name == name.to_ascii_uppercase()).collect();
+    let variables = upper_case(variables);
     let mut reader = Reader::default();
     let other: OtherVariables = read("", &variables);
     let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &other);
@@ -97,6 +95,23 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
         ),
     };
     if reader.problems.is_empty() { Ok(config) } else { Err(ConfigError(reader.problems)) }
+}
+
+/// Reads the settings of Kafka alone, for programs that send no mail.
+///
+/// # Errors
+///
+/// [`ConfigError`] with every variable of these that is wrong or missing.
+pub fn kafka_from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Kafka, ConfigError> {
+    let variables = upper_case(variables);
+    let mut reader = Reader::default();
+    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &read("", &variables));
+    if reader.problems.is_empty() { Ok(kafka) } else { Err(ConfigError(reader.problems)) }
+}
+
+/// envy folds case, and a name that comes twice would be its error and not ours.
+fn upper_case(variables: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    variables.into_iter().filter(|(name, _)| *name == name.to_ascii_uppercase()).collect()
 }
 
 fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> Kafka {
@@ -148,6 +163,7 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> K
                 _ => None,
             },
         ),
+        topics: topics_to_make(reader, raw),
         commit_interval: reader.duration("COMMIT_INTERVAL", other.commit_interval.as_ref(), Duration::from_secs(1)),
         discovery_interval: reader.duration(
             "KAFKA_DISCOVERY_INTERVAL",
@@ -164,6 +180,34 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> K
         buffer_bytes: reader.size("KAFKA_BUFFER_BYTES", raw.buffer_bytes.as_ref(), 32 << 20, 1024, 1 << 31),
         window_records: reader.number("KAFKA_WINDOW_RECORDS", raw.window_records.as_ref(), 10_000, 1, 1_000_000),
         window_bytes: reader.size("KAFKA_WINDOW_BYTES", raw.window_bytes.as_ref(), 32 << 20, 1024, 1 << 31),
+    }
+}
+
+fn topics_to_make(reader: &mut Reader, raw: &KafkaVariables) -> Topics {
+    let partitions = reader.number("KAFKA_TOPIC_PARTITIONS", raw.topic_partitions.as_ref(), 6, 1, 10_000);
+    Topics {
+        create: reader.value(
+            "KAFKA_CREATE_TOPICS",
+            raw.create_topics.as_ref(),
+            false,
+            "true or false",
+            values::boolean,
+        ),
+        partitions: i32::try_from(partitions).expect("the range is that of i32"),
+        replication: reader.value(
+            "KAFKA_TOPIC_REPLICATION_FACTOR",
+            raw.topic_replication_factor.as_ref(),
+            -1,
+            "a whole number from 1 to 100, or -1 for the brokers' default",
+            |text| text.parse().ok().filter(|number| *number == -1 || (1..=100).contains(number)),
+        ),
+        dead_letter_retention: reader.value(
+            "KAFKA_DLQ_RETENTION",
+            raw.dlq_retention.as_ref(),
+            Duration::from_secs(30 * 24 * 3600),
+            "a duration such as 12h or 30d, from 1m to 3650d",
+            |text| values::retention(text).filter(|it| (60..=3650 * 24 * 3600).contains(&it.as_secs())),
+        ),
     }
 }
 
