@@ -2,9 +2,11 @@
 
 mod bed;
 mod bounds;
+mod check;
 mod configuration;
 mod content;
 mod crash;
+mod create_topics;
 mod dead_letter_topic;
 mod deferred;
 mod fairness;
