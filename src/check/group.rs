@@ -11,7 +11,7 @@ use crate::{
     config,
     kafka::{
         client::Connector,
-        coordinator::{Coordinator, State},
+        coordinator::{self, Coordinator, State},
         topics::{self, Cluster, Error},
     },
 };
@@ -26,9 +26,7 @@ pub(super) async fn check(connector: &Connector, cluster: &Cluster, settings: &c
     let mut coordinator = Coordinator::new(connector.clone(), settings.group_id.as_str()).with_deadline(CALL);
     let group = match coordinator.describe().await {
         Ok(group) => group,
-        Err(error) => {
-            return vec![Row::fail(label, chain(&error), "grant READ and DESCRIBE, or look into the brokers' logs")];
-        }
+        Err(error) => return vec![Row::fail(label, chain(&error), advice(&error))],
     };
     let state = match &group.state {
         State::Absent => Row::ok(&*label, "free: nobody has used it yet"),
@@ -48,6 +46,16 @@ pub(super) async fn check(connector: &Connector, cluster: &Cluster, settings: &c
     rows.extend(notes);
     rows.push(lag);
     rows
+}
+
+const NO_ANSWER: &str = "look into the brokers' logs, or try again";
+
+fn advice(error: &coordinator::Error) -> &'static str {
+    match error {
+        coordinator::Error::GroupUnauthorized { .. } => "grant READ and DESCRIBE on the group",
+        coordinator::Error::TopicUnauthorized { .. } => "grant READ and DESCRIBE on the topic",
+        _ => NO_ANSWER,
+    }
 }
 
 /// Whether the brokers take the notes beside a commit whole. Only an administrator may know; nobody else is told.
@@ -72,18 +80,19 @@ async fn lag(connector: &Connector, cluster: &Cluster, coordinator: &mut Coordin
     let names: Vec<&str> = asked.iter().map(|(name, _)| &**name).collect();
     let ends = timeout(CALL, topics::ends(connector, cluster, &names));
     let (committed, ends) = tokio::join!(coordinator.committed(&asked), ends);
-    let advice = "grant READ and DESCRIBE on the lanes and the group, or look into the brokers' logs";
     let committed = match committed {
         Ok(committed) => committed,
-        Err(error) => return Row::fail(CHECK, chain(&error), advice),
+        Err(error) => return Row::fail(CHECK, chain(&error), advice(&error)),
     };
     let ends = match ends {
         Ok(Ok(ends)) => ends,
         Ok(Err(Error::Refused { code: ResponseError::TopicAuthorizationFailed, .. } | Error::NoLeader { .. })) => {
             return Row::skip(CHECK, "not told: see the topics");
         }
-        Ok(Err(error)) => return Row::fail(CHECK, chain(&error), advice),
-        Err(_) => return Row::fail(CHECK, format!("the leaders of the lanes do not answer within {CALL:?}"), advice),
+        Ok(Err(error)) => return Row::fail(CHECK, chain(&error), NO_ANSWER),
+        Err(_) => {
+            return Row::fail(CHECK, format!("the leaders of the lanes do not answer within {CALL:?}"), NO_ANSWER);
+        }
     };
     let waiting = |lane: &str| -> i64 {
         let of_lane = committed.iter().filter(|commit| *commit.topic == *lane);

@@ -2,8 +2,19 @@
 
 use std::time::Instant;
 
+use kafka_protocol::{
+    messages::{
+        ApiKey, ApiVersionsResponse, BrokerId, MetadataResponse, ResponseKind, api_versions_response::ApiVersion,
+        metadata_response::MetadataResponseBroker,
+    },
+    protocol::StrBytes,
+};
+
 use super::*;
-use crate::config::from_variables;
+use crate::{
+    config::from_variables,
+    kafka::testing::{Action, Broker},
+};
 
 fn config(broker: &str, relay_port: u16) -> Config {
     let variables = [
@@ -50,4 +61,58 @@ async fn what_swallows_everything_is_told_within_half_a_minute() {
     assert_eq!(row("topics").outcome, Outcome::Skip);
     assert_eq!(row("relay EHLO").outcome, Outcome::Fail);
     assert_eq!(row("relay connection").outcome, Outcome::Ok);
+}
+
+fn versions(keys: &[ApiKey]) -> Action {
+    let keys = keys.iter().map(|key| ApiVersion::default().with_api_key(*key as i16).with_max_version(4));
+    Action::Answer(ResponseKind::ApiVersions(ApiVersionsResponse::default().with_api_keys(keys.collect())))
+}
+
+const NEEDED: [ApiKey; 8] = [
+    ApiKey::Fetch,
+    ApiKey::Produce,
+    ApiKey::ListOffsets,
+    ApiKey::Metadata,
+    ApiKey::FindCoordinator,
+    ApiKey::OffsetFetch,
+    ApiKey::OffsetCommit,
+    ApiKey::DescribeGroups,
+];
+
+#[tokio::test]
+async fn a_broker_is_reached_where_it_says_that_it_is() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let broker = Broker::start(move |seen, own| match seen.api {
+        ApiKey::ApiVersions => versions(&NEEDED),
+        ApiKey::Metadata => {
+            let ports = [own.port(), gone];
+            let brokers = (1..).zip(ports).map(|(id, port)| {
+                MetadataResponseBroker::default()
+                    .with_node_id(BrokerId(id))
+                    .with_host(StrBytes::from_static_str("127.0.0.1"))
+                    .with_port(port.into())
+            });
+            Action::Answer(ResponseKind::Metadata(MetadataResponse::default().with_brokers(brokers.collect())))
+        }
+        _ => Action::Cut(bytes::Bytes::new()),
+    })
+    .await;
+    let report = run(&config(&broker.address, gone), Options::default()).await;
+    let row = report.checks.iter().find(|row| row.check == format!("broker 2 (127.0.0.1:{gone})"));
+    let row = row.unwrap_or_else(|| panic!("{:?}", report.checks));
+    assert_eq!(row.outcome, Outcome::Fail);
+    assert!(row.advice.as_ref().is_some_and(|advice| advice.contains("advertised.listeners")), "{row:?}");
+    assert!(!report.checks.iter().any(|row| row.check.starts_with("broker 1 (")), "{:?}", report.checks);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_too_old_is_named_with_what_it_lacks() {
+    let broker = Broker::start(|seen, _| match seen.api {
+        ApiKey::ApiVersions => versions(&NEEDED[..5]),
+        _ => Action::Cut(bytes::Bytes::new()),
+    })
+    .await;
+    let report = run(&config(&broker.address, 1), Options::default()).await;
+    let row = report.checks.iter().find(|row| row.check.starts_with("broker")).expect("a row");
+    assert!(row.outcome == Outcome::Fail && row.detail.contains("OffsetFetch not at all"), "{row:?}");
 }

@@ -8,6 +8,8 @@ use super::terminal::Terminal;
 
 /// Spaces between two columns.
 const GAP: usize = 2;
+/// Columns for a result, so that a table does not move with its worst one.
+const LEAST_RESULT: usize = 4;
 /// Columns that a text should have beside the names; below, it goes under them.
 const LEAST_TEXT: usize = 30;
 /// Longest name that others are aligned to.
@@ -53,7 +55,7 @@ pub(super) struct Line<'a> {
 pub(super) fn render(lines: &[Line<'_>], terminal: Terminal) -> String {
     let longest =
         |of: for<'b> fn(&'b Line<'_>) -> &'b str| lines.iter().map(|line| width(of(line))).max().unwrap_or_default();
-    let result_width = longest(|line| line.result) + GAP;
+    let result_width = longest(|line| line.result).max(LEAST_RESULT) + GAP;
     let name_width = longest(|line| line.name).min(LONGEST_NAME) + GAP;
     let aligned = terminal.width.is_none_or(|columns| columns >= result_width + name_width + LEAST_TEXT);
     let indent = if aligned { result_width + name_width } else { INDENT };

@@ -12,7 +12,7 @@ pub mod record;
 pub mod required;
 pub mod shared_client;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod topics;
 pub mod wire;
 

@@ -16,21 +16,25 @@ use crate::{
 };
 
 /// What a check found.
-struct Checked {
-    status: Option<i32>,
-    report: Value,
+pub(crate) struct Checked {
+    pub(crate) status: Option<i32>,
+    pub(crate) report: Value,
 }
 
 impl Checked {
-    /// The row whose name starts so and whose result is this; all of its texts in one.
+    /// The row with this name, or one that starts so, and with this result; all of its texts in one.
     fn row(&self, name: &str, result: &str) -> String {
         let rows = self.report["checks"].as_array().expect("rows");
-        let of_name = |row: &&Value| row["check"].as_str().expect("a name").starts_with(name);
+        let exact = rows.iter().any(|row| row["check"] == name);
+        let of_name = |row: &&Value| {
+            let found = row["check"].as_str().expect("a name");
+            if exact { found == name } else { found.starts_with(name) }
+        };
         let found = rows.iter().filter(of_name).find(|row| row["result"] == result);
         found.unwrap_or_else(|| panic!("no row {name:?} with {result:?} in {:#}", self.report)).to_string()
     }
 
-    fn assert_row(&self, name: &str, result: &str, parts: &[&str]) {
+    pub(crate) fn assert_row(&self, name: &str, result: &str, parts: &[&str]) {
         let row = self.row(name, result);
         for part in parts {
             assert!(row.contains(part), "{part:?} is not in {row}");
@@ -44,7 +48,7 @@ impl Checked {
 }
 
 impl Bed {
-    async fn check(&self, more: &[&str]) -> Checked {
+    pub(crate) async fn check(&self, more: &[&str]) -> Checked {
         let arguments: Vec<&str> = ["check", "--json"].into_iter().chain(more.iter().copied()).collect();
         let (status, stdout, stderr) = self.run(&arguments).await;
         let report = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}\n{stderr}"));

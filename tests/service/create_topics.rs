@@ -17,7 +17,7 @@ async fn an_empty_broker_gets_its_topics_at_the_start() {
     let mut bed = Bed::bare(cluster, SmtpServer::builder()).await;
     bed.set("KAFKA_CREATE_TOPICS", true);
     bed.set("KAFKA_TOPIC_PARTITIONS", 2);
-    bed.set("KAFKA_DLQ_RETENTION", "2d");
+    bed.set("KAFKA_DLQ_RETENTION", "8d");
     // what is published before the first look is read all the same
     bed.set("KAFKA_AUTO_OFFSET_RESET", "latest");
     let mut one = bed.start();
@@ -41,7 +41,7 @@ async fn an_empty_broker_gets_its_topics_at_the_start() {
     let brokers = cluster.bootstrap().split(',').map(str::to_owned).collect();
     let mut admin = Admin::open(&Connector::plaintext(brokers)).await.expect("a broker");
     let made = admin.configs(&[&bed.names.dead_letters]).await.expect("an answer").remove(0).expect("settings");
-    assert_eq!((made.retention_ms, made.retention_bytes, made.compacted), (Some(172_800_000), None, false));
+    assert_eq!((made.retention_ms, made.retention_bytes, made.compacted), (Some(691_200_000), None, false));
 }
 
 #[tokio::test]

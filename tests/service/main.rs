@@ -1,5 +1,6 @@
 //! Whole-program tests: `postlane serve` on a real broker, against a mail server that follows a script.
 
+mod authorization;
 mod bed;
 mod bounds;
 mod check;
