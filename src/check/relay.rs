@@ -76,10 +76,8 @@ impl Step {
 
 pub(super) async fn check(connector: &Connector, config: &Config, options: Options) -> Vec<Row> {
     let smtp = &config.smtp;
-    let address = match smtp.host.contains(':') {
-        true => format!("[{}]:{}", smtp.host, smtp.port),
-        false => format!("{}:{}", smtp.host, smtp.port),
-    };
+    let host = if smtp.host.contains(':') { format!("[{}]", smtp.host) } else { smtp.host.clone() };
+    let address = format!("{host}:{}", smtp.port);
     let steps = Step::all(smtp);
     let start = Instant::now();
     let end = start + LIMIT;

@@ -300,9 +300,10 @@ impl Assignment {
         for topic in self.settings.topics.clone() {
             let Some(partitions) = listed.get(&*topic) else {
                 if self.missing.insert(Arc::clone(&topic)) {
-                    match self.settings.newborn {
-                        Some(_) => info!(%topic, "a lane's topic does not exist yet"),
-                        None => warn!(%topic, "a lane's topic does not exist: waiting for it"),
+                    if self.settings.newborn.is_some() {
+                        info!(%topic, "a lane's topic does not exist yet");
+                    } else {
+                        warn!(%topic, "a lane's topic does not exist: waiting for it");
                     }
                 }
                 continue;

@@ -88,7 +88,7 @@ impl Admin {
     pub async fn cluster(&mut self, topics: &[&str]) -> Result<Cluster, Error> {
         let version = self.connection.version::<MetadataRequest>(describe::METADATA)?;
         let response = self.connection.call(version, &describe::metadata(topics, version)).await?;
-        describe::cluster(response, version).map_err(|code| self.refused(ApiKey::Metadata, code))
+        describe::cluster(&response, version).map_err(|code| self.refused(ApiKey::Metadata, code))
     }
 
     /// The settings of these topics, in their order.

@@ -158,7 +158,7 @@ pub(super) fn metadata(topics: &[&str], version: i16) -> MetadataRequest {
         .with_include_topic_authorized_operations(version >= OPERATIONS)
 }
 
-pub(super) fn cluster(response: MetadataResponse, version: i16) -> Result<Cluster, ResponseError> {
+pub(super) fn cluster(response: &MetadataResponse, version: i16) -> Result<Cluster, ResponseError> {
     if let Some(code) = ResponseError::try_from_code(response.error_code) {
         return Err(code);
     }

@@ -1,6 +1,6 @@
 //! Topics as their operator sees them: what the cluster has, what is wrong with it, and making what is missing.
 //!
-//! Owns the administrative requests (Metadata, DescribeConfigs, CreateTopics, ListOffsets) and what their answers mean.
+//! Owns the administrative requests (`Metadata`, `DescribeConfigs`, `CreateTopics`, `ListOffsets`) and what their answers mean.
 //! Changes no topic that exists, and reads no record.
 
 mod admin;

@@ -228,29 +228,30 @@ async fn an_old_broker_cannot_choose_the_replicas() {
 
 #[tokio::test]
 async fn a_topic_is_told_as_its_partitions_are() {
-    let broker = Broker::start(|seen, own| match seen.api {
-        ApiKey::ApiVersions => versions(&[(ApiKey::Metadata, 9)]),
-        _ => {
-            let partition = |index, leader, replicas: &[i32]| {
-                MetadataResponsePartition::default()
-                    .with_partition_index(index)
-                    .with_leader_id(BrokerId(leader))
-                    .with_replica_nodes(replicas.iter().map(|id| BrokerId(*id)).collect())
-            };
-            let topic = MetadataResponseTopic::default()
-                .with_name(Some(name("mail")))
-                .with_topic_authorized_operations(1 << 3)
-                .with_partitions(vec![partition(1, -1, &[1, 2, 3]), partition(0, 1, &[1, 2])]);
-            let secret = MetadataResponseTopic::default()
-                .with_name(Some(name("secret")))
-                .with_error_code(ResponseError::TopicAuthorizationFailed.code());
-            let broker = MetadataResponseBroker::default()
-                .with_node_id(BrokerId(1))
-                .with_host(StrBytes::from_static_str("::1"))
-                .with_port(own.port().into());
-            let response = MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![topic, secret]);
-            Action::Answer(ResponseKind::Metadata(response))
+    let broker = Broker::start(|seen, own| {
+        if seen.api == ApiKey::ApiVersions {
+            return versions(&[(ApiKey::Metadata, 9)]);
         }
+
+        let partition = |index, leader, replicas: &[i32]| {
+            MetadataResponsePartition::default()
+                .with_partition_index(index)
+                .with_leader_id(BrokerId(leader))
+                .with_replica_nodes(replicas.iter().map(|id| BrokerId(*id)).collect())
+        };
+        let topic = MetadataResponseTopic::default()
+            .with_name(Some(name("mail")))
+            .with_topic_authorized_operations(1 << 3)
+            .with_partitions(vec![partition(1, -1, &[1, 2, 3]), partition(0, 1, &[1, 2])]);
+        let secret = MetadataResponseTopic::default()
+            .with_name(Some(name("secret")))
+            .with_error_code(ResponseError::TopicAuthorizationFailed.code());
+        let broker = MetadataResponseBroker::default()
+            .with_node_id(BrokerId(1))
+            .with_host(StrBytes::from_static_str("::1"))
+            .with_port(own.port().into());
+        let response = MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![topic, secret]);
+        Action::Answer(ResponseKind::Metadata(response))
     })
     .await;
     let mut admin = Admin::open(&Connector::plaintext(vec![broker.address.clone()])).await.expect("a connection");

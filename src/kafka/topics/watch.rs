@@ -77,7 +77,9 @@ impl Watch {
             self.wanted.iter().filter(|wanted| cluster.is_missing(&wanted.name)).cloned().collect();
         let mut next = if missing.is_empty() { Next::Seldom } else { Next::Waiting };
         if self.create && !missing.is_empty() {
-            missing.iter().for_each(|wanted| self.newborn.insert(&wanted.name));
+            for wanted in &missing {
+                self.newborn.insert(&wanted.name);
+            }
             let all_there = self.say_created(&admin.create(&cluster, &missing, false).await?);
             cluster = admin.cluster(&names).await?;
             // a topic that was just made may not be known to this broker yet
