@@ -45,7 +45,7 @@ enum Command {
 pub(crate) fn run() -> ExitCode {
     let exit = match Cli::parse().command {
         Command::Serve => configured(serve::run),
-        Command::Check(arguments) => check::run(&arguments, from_variables(variables())),
+        Command::Check(arguments) => check::run(&arguments, &from_variables(variables())),
         Command::Config => configured(|config| config::run(&config)),
         Command::Topics(command) => topics::run(&command, kafka_from_variables(variables())),
     };

@@ -4,42 +4,22 @@
 
 mod env;
 mod reader;
+mod secret;
 mod show;
 #[cfg(test)]
 mod tests;
 mod values;
 
-use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use lettre::{Address, message::Mailbox};
 
 pub use env::{from_variables, kafka_from_variables};
 pub use reader::{ConfigError, Problem};
+pub use secret::{Secret, SecretError, SecretSource};
 
 /// What is logged where `RUST_LOG` says nothing: rskafka tells every connection at INFO.
 const DEFAULT_LOG_FILTER: &str = "info,rskafka=error";
-
-/// A text that is never shown: no `Debug`, no `Display` of its content.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that sends it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// All settings of the service.
 #[derive(Debug, Clone)]
@@ -177,8 +157,8 @@ pub enum Encryption {
 pub struct Credentials {
     /// User name.
     pub user: String,
-    /// Password.
-    pub password: Secret,
+    /// Password, or its file.
+    pub password: SecretSource,
 }
 
 /// A deadline for each phase of a session (RFC 5321 4.5.3.2).

@@ -31,6 +31,7 @@ use crate::{
     shutdown::{self, Schedule, Shutdown, Signals},
     smtp::{self, relay::Relay},
     template::{self, Templates},
+    tls,
 };
 
 /// Time for the last commit where a second signal cuts.
@@ -44,7 +45,7 @@ pub enum Error {
     Templates(#[from] template::LoadError),
     /// The certificate authorities for the relay do not load.
     #[error(transparent)]
-    Tls(#[from] smtp::tls::Error),
+    Tls(#[from] tls::Error),
     /// The operating system refuses a signal handler.
     #[error("signals cannot be handled")]
     Signals(#[source] std::io::Error),

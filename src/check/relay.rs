@@ -134,10 +134,10 @@ fn advice(error: &OpenError, smtp: &config::Smtp) -> &'static str {
         OpenPhase::StartTls => {
             "use the relay's port for STARTTLS (587), or SMTP_ENCRYPTION=tls (465); none only on a network that you trust"
         }
-        OpenPhase::Tls if text.contains("UnknownIssuer") => {
+        OpenPhase::Tls if text.contains("UnknownIssuer") || text.contains("not trusted") => {
             "set SMTP_CA_FILE to the certificate of the authority that signed the relay's"
         }
-        OpenPhase::Tls if text.contains("NotValidForName") || text.contains("not valid for") => {
+        OpenPhase::Tls if ["NotValidForName", "not valid for", "is not for"].iter().any(|part| text.contains(part)) => {
             "set SMTP_HOST to a name that stands in the relay's certificate"
         }
         OpenPhase::Tls if text.contains("xpired") => "the relay needs a new certificate",

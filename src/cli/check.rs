@@ -19,13 +19,13 @@ pub(super) struct Arguments {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
-    /// Also ask the relay whether it takes MAIL_ENVELOPE_FROM or MAIL_FROM as a sender; no mail is sent
+    /// Also ask the relay whether it takes our sender (MAIL FROM, then RSET); no mail is sent
     #[arg(long)]
     mail_from: bool,
 }
 
-pub(super) fn run(arguments: &Arguments, config: Result<Config, ConfigError>) -> Exit {
-    let report = match &config {
+pub(super) fn run(arguments: &Arguments, config: &Result<Config, ConfigError>) -> Exit {
+    let report = match config {
         Ok(config) => {
             let options = Options { mail_from: arguments.mail_from };
             match runtime::block_on(check::run(config, options)) {

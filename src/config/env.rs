@@ -6,8 +6,8 @@ use lettre::Address;
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigError, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Secret, Smtp, Timeouts,
-    Topics, reader::Reader, values,
+    Config, ConfigError, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Smtp, Timeouts, Topics,
+    reader::Reader, values,
 };
 use crate::{event::parse_mailbox, smtp::Outgoing};
 
@@ -317,26 +317,10 @@ fn credentials(reader: &mut Reader, raw: &SmtpVariables) -> Option<Credentials> 
     let user = reader.optional(user_name, user, "a user name without control characters", |text| {
         (!text.chars().any(char::is_control)).then(|| text.to_owned())
     });
-    let password = match (&raw.password, &raw.password_file) {
-        (Some(password), Some(file)) if !password.is_empty() && !file.is_empty() => {
-            reader.problem("SMTP_PASSWORD_FILE", Some(file), "no value beside SMTP_PASSWORD");
-            None
-        }
-        (Some(password), _) if !password.is_empty() => Some(password.clone()),
-        (_, Some(file)) if !file.is_empty() => match fs::read_to_string(file) {
-            Ok(content) => Some(content.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => {
-                reader.problem("SMTP_PASSWORD_FILE", Some(file), format!("a file that can be read ({error})"));
-                return None;
-            }
-        },
-        _ => None,
-    };
-    if password.as_ref().is_some_and(|password| password.contains(['\0', '\r', '\n'])) {
-        reader.problem("SMTP_PASSWORD", Some("***"), "a password without line breaks and NUL");
-    }
+    let password =
+        reader.secret(("SMTP_PASSWORD", raw.password.as_ref()), ("SMTP_PASSWORD_FILE", raw.password_file.as_ref()));
     match (user, password) {
-        (Some(user), Some(password)) => Some(Credentials { user, password: Secret::new(password) }),
+        (Some(user), Some(password)) => Some(Credentials { user, password }),
         (Some(_), None) => {
             reader.problem("SMTP_PASSWORD", None, "the password of SMTP_USER (or SMTP_PASSWORD_FILE)");
             None

@@ -48,7 +48,7 @@ impl Config {
                 .to_owned(),
             ),
             ("SMTP_USER", text(smtp.credentials.as_ref().map(|credentials| credentials.user.clone()))),
-            ("SMTP_PASSWORD", text(smtp.credentials.as_ref().map(|credentials| format!("{:?}", credentials.password)))),
+            ("SMTP_PASSWORD", text(smtp.credentials.as_ref().map(|_| "***".to_owned()))),
             ("SMTP_ALLOW_INSECURE_AUTH", smtp.allow_insecure_auth.to_string()),
             ("SMTP_CA_FILE", text(smtp.ca_file.as_ref().map(|file| file.display().to_string()))),
             ("SMTP_HELLO_NAME", smtp.hello_name.clone()),

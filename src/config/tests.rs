@@ -106,7 +106,7 @@ fn a_password_does_not_cross_the_network_in_the_clear() {
 #[test]
 fn a_secret_is_never_shown() {
     let config = with(&[("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "hunter2")]).unwrap();
-    assert_eq!(config.smtp.credentials.as_ref().unwrap().password.reveal(), "hunter2");
+    assert_eq!(config.smtp.credentials.as_ref().unwrap().password.read().unwrap().reveal(), "hunter2");
     assert!(!format!("{config:?} {:?}", config.effective()).contains("hunter2"));
     assert!(config.effective().contains(&("SMTP_PASSWORD", "***".to_owned())));
     let error = with(&[("SMTP_PASSWORD", "hun\0ter2")]).unwrap_err();
@@ -119,7 +119,7 @@ fn a_password_file_is_read_without_its_line_end() {
     std::fs::write(&file, "hunter2\n").unwrap();
     let path = file.to_str().unwrap();
     let config = with(&[("SMTP_USER", "me"), ("SMTP_PASSWORD_FILE", path)]).unwrap();
-    assert_eq!(config.smtp.credentials.unwrap().password.reveal(), "hunter2");
+    assert_eq!(config.smtp.credentials.unwrap().password.read().unwrap().reveal(), "hunter2");
     let both = with(&[("SMTP_USER", "me"), ("SMTP_PASSWORD_FILE", path), ("SMTP_PASSWORD", "x")]);
     assert!(wrong(both).contains(&"SMTP_PASSWORD_FILE".to_owned()));
     std::fs::remove_file(&file).unwrap();

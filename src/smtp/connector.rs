@@ -29,10 +29,13 @@ use super::{
     Reply, Session,
     greeting::{self, Capabilities, Greeter},
     reply::clean,
-    tls,
     transport::{Stream, Wire},
 };
-use crate::config;
+use crate::{
+    chain::chain,
+    config,
+    tls::{self, PemFile},
+};
 
 /// How far opening a session got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,9 +139,14 @@ impl Connector {
         let tls = match smtp.encryption {
             config::Encryption::None => None,
             config::Encryption::StartTls | config::Encryption::Tls => {
-                let name = ServerName::try_from(smtp.host.clone())
-                    .map_err(|source| tls::Error::Host { host: smtp.host.clone(), source })?;
-                Some((tls::client_config(smtp.ca_file.as_deref())?, name))
+                let name = ServerName::try_from(smtp.host.clone()).map_err(|source| tls::Error::Host {
+                    variable: "SMTP_HOST",
+                    host: smtp.host.clone(),
+                    source,
+                })?;
+                let authorities = smtp.ca_file.clone().map(|path| PemFile { variable: "SMTP_CA_FILE", path });
+                let settings = tls::Settings { authorities, ..tls::Settings::default() };
+                Some((settings.client_config()?, name))
             }
         };
         let shared = Shared {
@@ -220,6 +228,7 @@ impl Connector {
             return Err(Cause::Other("the server offers neither AUTH PLAIN nor AUTH LOGIN".to_owned()));
         }
         let config::Credentials { user, password } = credentials;
+        let password = password.read().map_err(|error| Cause::Other(chain(&error)))?;
         let secret = authentication::Credentials::new(user.clone(), password.reveal().to_owned());
         match connection.auth(&[Mechanism::Plain, Mechanism::Login], &secret).await {
             Ok(response) if Reply::from_response(&response).is_positive() => Ok(()),

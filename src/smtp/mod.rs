@@ -28,7 +28,6 @@ mod reply;
 mod session;
 #[cfg(test)]
 mod testing;
-pub mod tls;
 mod transport;
 
 pub use certificate::Certificate;
