@@ -81,6 +81,7 @@ async fn more_replicas_than_brokers_is_one_sentence_and_is_tried_again() {
         bed.names.low
     );
     line(&mut service, &["ERROR", &sentence]).await;
+    line(&mut service, &["DEBUG", "still cannot be created", &sentence]).await;
     // somebody else makes them: all goes on by itself
     for topic in [&bed.names.normal, &bed.names.low, &bed.names.dead_letters] {
         cluster.create_topic(topic, 1, &[]).await.expect("a topic");

@@ -1,6 +1,6 @@
 //! Answers of brokers to what they mean, on a broker that follows a script; the real one is asked in `tests/service`.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use kafka_protocol::{
     ResponseError,
@@ -14,7 +14,8 @@ use kafka_protocol::{
 };
 
 use super::{
-    Admin, Configs, Creation, Operation, Operations, Role, Seen, State, Wanted, create::Attempt, ensure, findings, name,
+    Admin, Configs, Creation, Operation, Operations, Role, Seen, State, Wanted, create::Attempt, ensure, findings,
+    name, watch::Said,
 };
 use crate::{
     config,
@@ -86,6 +87,15 @@ fn dead_letters_are_to_be_kept_as_long_as_mails() {
     );
     assert_eq!(said(kept(hours(1), Some(10), 10), kept(None, None, 10), 1), Vec::<String>::new());
     assert_eq!(said(kept(hours(1), Some(10), 10), kept(hours(1), Some(10), 10), 1), Vec::<String>::new());
+}
+
+#[test]
+fn a_fact_is_said_when_it_begins_to_hold() {
+    let set = |facts: &[&str]| facts.iter().map(|fact| (*fact).to_owned()).collect::<BTreeSet<String>>();
+    let mut said = Said::default();
+    assert_eq!(said.replace(set(&["a", "b"])), set(&["a", "b"]));
+    assert_eq!(said.replace(set(&["b", "c"])), set(&["c"]));
+    assert_eq!(said.replace(set(&["a", "b"])), set(&["a"]));
 }
 
 #[test]

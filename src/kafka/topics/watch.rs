@@ -24,8 +24,8 @@ pub struct Watch {
     wanted: Vec<Wanted>,
     create: bool,
     newborn: Newborn,
-    said: BTreeSet<String>,
-    refused: BTreeSet<String>,
+    said: Said,
+    refused: Said,
     unreadable: bool,
 }
 
@@ -40,7 +40,7 @@ enum Next {
 impl Watch {
     /// Watches these topics; missing ones are created if `create`, and noted in `newborn` before.
     pub fn new(connector: Connector, wanted: Vec<Wanted>, create: bool, newborn: Newborn) -> Self {
-        Self { connector, wanted, create, newborn, said: BTreeSet::new(), refused: BTreeSet::new(), unreadable: false }
+        Self { connector, wanted, create, newborn, said: Said::default(), refused: Said::default(), unreadable: false }
     }
 
     /// Works until `stop` is cancelled.
@@ -92,21 +92,18 @@ impl Watch {
 
     /// Says what became of the wishes, each refusal once. True if all of the topics exist now.
     fn say_created(&mut self, creations: &[Creation]) -> bool {
-        let mut refused = BTreeSet::new();
+        let sentences = creations.iter().filter_map(|it| it.result.as_ref().err()).map(ToString::to_string);
+        let new = self.refused.replace(sentences.collect());
         for Creation { topic, result } in creations {
             match result {
                 Ok(true) => info!(%topic, "created"),
                 Ok(false) => debug!(%topic, "somebody else has created it"),
-                Err(refusal) => {
-                    let sentence = refusal.to_string();
-                    if !self.refused.contains(&sentence) {
-                        error!(%topic, error = sentence, "a topic cannot be created: trying again");
-                    }
-                    refused.insert(sentence);
+                Err(refusal) if new.contains(&refusal.to_string()) => {
+                    error!(%topic, error = %refusal, "a topic cannot be created: trying again");
                 }
+                Err(refusal) => debug!(%topic, error = %refusal, "a topic still cannot be created"),
             }
         }
-        self.refused = refused;
         self.refused.is_empty()
     }
 
@@ -117,15 +114,31 @@ impl Watch {
         {
             info!(%topic, %code, "the settings of topics cannot be looked at (DESCRIBE_CONFIGS)");
         }
-        let mut said = BTreeSet::new();
-        for finding in findings(&seen, cluster.brokers.len()) {
+        let findings = findings(&seen, cluster.brokers.len());
+        let new = self.said.replace(findings.iter().map(ToString::to_string).collect());
+        for finding in findings {
             let sentence = finding.to_string();
-            if !self.said.contains(&sentence) {
+            if new.contains(&sentence) {
                 warn!(topic = %finding.topic, advice = finding.advice(), "{sentence}");
             }
-            said.insert(sentence);
         }
-        self.said = said;
         Ok(())
+    }
+}
+
+/// Sentences that hold, each of which is said when it begins to.
+#[derive(Debug, Default)]
+pub(super) struct Said(BTreeSet<String>);
+
+impl Said {
+    /// Takes what holds now, and returns what of it did not hold before.
+    pub(super) fn replace(&mut self, now: BTreeSet<String>) -> BTreeSet<String> {
+        let new = now.difference(&self.0).cloned().collect();
+        self.0 = now;
+        new
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
