@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use devkit::smtp::{Action, Builder, Command, End, SmtpServer, on};
 use lettre::Address;
 use postlane::{
-    config::{Credentials, Encryption, Secret, Smtp, Timeouts},
+    config::{Credentials, Encryption, Secret, SecretSource, Smtp, Timeouts},
     smtp::{Attempt, Class, Connector, Data, OpenError, OpenPhase, Outgoing, Progress, Session, Verdict, classify},
 };
 
@@ -144,7 +144,7 @@ async fn without_pipelining_the_same_mail_arrives() {
 #[tokio::test]
 async fn lower_case_keywords_are_keywords() {
     let server = SmtpServer::builder().lower_case_keywords().size(Some(70)).login("me", "secret").start().await;
-    let credentials = Some(Credentials { user: "me".to_owned(), password: Secret::new("secret") });
+    let credentials = Some(Credentials { user: "me".to_owned(), password: SecretSource::Value(Secret::new("secret")) });
     let mut session = open_with(&server, |smtp| smtp.credentials = credentials).await.expect("a session");
     assert!(is_sent(&send(&mut session, &["a@example.com"]).await));
     assert_eq!(send_bytes(&mut session, &["a@example.com"], &[b'x'; 71]).await, Attempt::TooLarge { limit: 70 });
@@ -166,7 +166,8 @@ async fn encrypted(builder: Builder, encryption: Encryption) -> (SmtpServer, Res
     let change = |smtp: &mut Smtp| {
         smtp.encryption = encryption;
         smtp.ca_file = Some(authority.0.clone());
-        smtp.credentials = Some(Credentials { user: "me".to_owned(), password: Secret::new("secret") });
+        smtp.credentials =
+            Some(Credentials { user: "me".to_owned(), password: SecretSource::Value(Secret::new("secret")) });
     };
     let session = open_with(&server, change).await;
     (server, session)

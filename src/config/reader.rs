@@ -1,8 +1,8 @@
 //! Texts of variables to values, and all that is wrong with them at once.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use super::values;
+use super::{Secret, SecretError, SecretSource, values};
 
 /// Longest duration of a setting, 30 days.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -113,6 +113,38 @@ impl Reader {
         self.value(variable, text, default, &expected, |text| {
             values::size(text).filter(|size| (least..=most).contains(size))
         })
+    }
+
+    /// A secret: the value itself, or a file that holds it; the file is read here to see that it can be.
+    pub(super) fn secret(
+        &mut self,
+        (name, text): (&'static str, Option<&String>),
+        (file_name, file): (&'static str, Option<&String>),
+    ) -> Option<SecretSource> {
+        let set = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
+        match (set(text), set(file)) {
+            (Some(_), Some(file)) => {
+                self.problem(file_name, Some(&file), format!("no value beside {name}"));
+                None
+            }
+            (Some(text), None) if text.contains(['\0', '\r', '\n']) => {
+                self.problem(name, Some("***"), "a text without line breaks and NUL");
+                None
+            }
+            (Some(text), None) => Some(SecretSource::Value(Secret::new(text))),
+            (None, Some(file)) => {
+                let source = SecretSource::File { variable: file_name, path: PathBuf::from(&file) };
+                if let Err(error) = source.read() {
+                    let expected = match error {
+                        SecretError::Read { source, .. } => format!("a file that can be read ({source})"),
+                        SecretError::Content { .. } => "a file with one line, the secret".to_owned(),
+                    };
+                    self.problem(file_name, Some(&file), expected);
+                }
+                Some(source)
+            }
+            (None, None) => None,
+        }
     }
 
     /// One setting under two names: the newer one first; both at once must agree.

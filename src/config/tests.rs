@@ -106,7 +106,7 @@ fn a_password_does_not_cross_the_network_in_the_clear() {
 #[test]
 fn a_secret_is_never_shown() {
     let config = with(&[("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "hunter2")]).unwrap();
-    assert_eq!(config.smtp.credentials.as_ref().unwrap().password.reveal(), "hunter2");
+    assert_eq!(config.smtp.credentials.as_ref().unwrap().password.read().unwrap().reveal(), "hunter2");
     assert!(!format!("{config:?} {:?}", config.effective()).contains("hunter2"));
     assert!(config.effective().contains(&("SMTP_PASSWORD", "***".to_owned())));
     let error = with(&[("SMTP_PASSWORD", "hun\0ter2")]).unwrap_err();
@@ -119,7 +119,7 @@ fn a_password_file_is_read_without_its_line_end() {
     std::fs::write(&file, "hunter2\n").unwrap();
     let path = file.to_str().unwrap();
     let config = with(&[("SMTP_USER", "me"), ("SMTP_PASSWORD_FILE", path)]).unwrap();
-    assert_eq!(config.smtp.credentials.unwrap().password.reveal(), "hunter2");
+    assert_eq!(config.smtp.credentials.unwrap().password.read().unwrap().reveal(), "hunter2");
     let both = with(&[("SMTP_USER", "me"), ("SMTP_PASSWORD_FILE", path), ("SMTP_PASSWORD", "x")]);
     assert!(wrong(both).contains(&"SMTP_PASSWORD_FILE".to_owned()));
     std::fs::remove_file(&file).unwrap();
@@ -224,4 +224,19 @@ fn the_readme_has_every_setting_with_its_default() {
         (name, words)
     });
     assert_eq!(rows.collect::<BTreeMap<_, _>>(), expected.collect::<BTreeMap<_, _>>());
+}
+
+#[test]
+fn the_endpoints_are_read_alone_and_can_be_switched_off() {
+    let alone = |text: &str| http_addr([("HTTP_ADDR".to_owned(), text.to_owned())]);
+    let default = Some("0.0.0.0:8081".parse().unwrap());
+    assert_eq!(http_addr([]).unwrap(), default);
+    assert_eq!(alone(" ").unwrap(), default);
+    assert_eq!(alone("[::1]:9").unwrap(), Some("[::1]:9".parse().unwrap()));
+    assert_eq!(alone("OFF").unwrap(), None);
+    assert_eq!(with(&[("HTTP_ADDR", "off")]).unwrap().http_addr, None);
+    for text in ["8081", ":8081", "localhost:8081", "0.0.0.0", "0.0.0.0:99999", "no"] {
+        assert_eq!(alone(text).unwrap_err().0[0].variable, "HTTP_ADDR", "{text}");
+        assert_eq!(wrong(with(&[("HTTP_ADDR", text)])), ["HTTP_ADDR"]);
+    }
 }

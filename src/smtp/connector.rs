@@ -26,13 +26,16 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Reply, Session,
+    Observer, Phase, Reply, Session,
     greeting::{self, Capabilities, Greeter},
     reply::clean,
-    tls,
     transport::{Stream, Wire},
 };
-use crate::config;
+use crate::{
+    chain::chain,
+    config,
+    tls::{self, PemFile},
+};
 
 /// How far opening a session got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +112,7 @@ impl<E: Into<greeting::Error>> From<E> for Cause {
 #[derive(Debug, Clone)]
 pub struct Connector {
     shared: Arc<Shared>,
+    observer: Observer,
 }
 
 #[derive(Debug)]
@@ -136,9 +140,14 @@ impl Connector {
         let tls = match smtp.encryption {
             config::Encryption::None => None,
             config::Encryption::StartTls | config::Encryption::Tls => {
-                let name = ServerName::try_from(smtp.host.clone())
-                    .map_err(|source| tls::Error::Host { host: smtp.host.clone(), source })?;
-                Some((tls::client_config(smtp.ca_file.as_deref())?, name))
+                let name = ServerName::try_from(smtp.host.clone()).map_err(|source| tls::Error::Host {
+                    variable: "SMTP_HOST",
+                    host: smtp.host.clone(),
+                    source,
+                })?;
+                let authorities = smtp.ca_file.clone().map(|path| PemFile { variable: "SMTP_CA_FILE", path });
+                let settings = tls::Settings { authorities, ..tls::Settings::default() };
+                Some((settings.client_config()?, name))
             }
         };
         let shared = Shared {
@@ -151,7 +160,13 @@ impl Connector {
             hello_name: smtp.hello_name.clone(),
             timeouts: smtp.timeouts,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), observer: Observer::default() })
+    }
+
+    /// The same, with somebody who hears of each phase of its sessions.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Self {
+        Self { observer, ..self }
     }
 
     /// Opens a session: connect, banner, EHLO, STARTTLS and TLS, AUTH, each within its deadline.
@@ -194,7 +209,7 @@ impl Connector {
             }
         }
         wire.forget_codes();
-        Ok(Session::new(connection, wire, capabilities, *timeouts))
+        Ok(Session::new(connection, wire, capabilities, *timeouts, self.observer.clone()))
     }
 
     async fn encrypt(&self, tcp: TcpStream) -> Result<Stream, OpenError> {
@@ -220,6 +235,7 @@ impl Connector {
             return Err(Cause::Other("the server offers neither AUTH PLAIN nor AUTH LOGIN".to_owned()));
         }
         let config::Credentials { user, password } = credentials;
+        let password = password.read().map_err(|error| Cause::Other(chain(&error)))?;
         let secret = authentication::Credentials::new(user.clone(), password.reveal().to_owned());
         match connection.auth(&[Mechanism::Plain, Mechanism::Login], &secret).await {
             Ok(response) if Reply::from_response(&response).is_positive() => Ok(()),
@@ -240,7 +256,13 @@ impl Connector {
         deadline: Duration,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, OpenError> {
-        match timeout(deadline, work).await {
+        let observed = match phase {
+            OpenPhase::Connect => Phase::Connect,
+            OpenPhase::Banner | OpenPhase::Ehlo | OpenPhase::StartTls => Phase::Greeting,
+            OpenPhase::Tls => Phase::Tls,
+            OpenPhase::Auth => Phase::Auth,
+        };
+        match self.observer.time(observed, timeout(deadline, work)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.error(phase, error.into())),
             Err(_) => Err(self.error(phase, Cause::Deadline(deadline))),

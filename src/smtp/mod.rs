@@ -22,16 +22,17 @@ mod classify;
 mod connector;
 mod greeting;
 mod mail;
+mod phase;
 pub mod relay;
 mod reply;
 mod session;
 #[cfg(test)]
 mod testing;
-pub mod tls;
 mod transport;
 
 pub use classify::{Class, Verdict, classify};
 pub use connector::{Connector, OpenError, OpenPhase};
 pub use mail::{EnvelopeError, MAX_RECIPIENTS, Outgoing};
+pub use phase::{Observer, Phase};
 pub use reply::Reply;
 pub use session::{Attempt, Data, Progress, Session, Stage};

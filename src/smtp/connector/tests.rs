@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::{
-    config::{Credentials, Encryption, Secret, Smtp},
+    config::{Credentials, Encryption, Secret, SecretSource, Smtp},
     smtp::testing::{Relay, greeting, settings},
 };
 
@@ -26,7 +26,8 @@ async fn failure(script: &str, change: impl FnOnce(&mut Smtp)) -> (OpenError, Ve
 }
 
 fn with_password(smtp: &mut Smtp) {
-    smtp.credentials = Some(Credentials { user: "me".to_owned(), password: Secret::new(PASSWORD) });
+    smtp.credentials =
+        Some(Credentials { user: "me".to_owned(), password: SecretSource::Value(Secret::new(PASSWORD)) });
 }
 
 #[tokio::test]

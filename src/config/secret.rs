@@ -1,0 +1,84 @@
+//! Texts that are never shown, and where they come from.
+
+use std::{fmt, io, path::PathBuf};
+
+/// A text that is never shown: no `Debug`, no `Display` of its content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Where a secret comes from: a file is read anew for each new connection, so that it can be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// The value of a variable.
+    Value(Secret),
+    /// A file; one line break at its end does not belong to the secret.
+    File {
+        /// Name of the variable that names the file.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Why a secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file cannot be read.
+    #[error("{variable}: cannot read {}", path.display())]
+    Read {
+        /// Name of the variable that names the file.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file holds no secret, or one that cannot be sent.
+    #[error("{variable}: {} is empty, or holds more than one line", path.display())]
+    Content {
+        /// Name of the variable that names the file.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl SecretSource {
+    /// The secret as it stands now.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, is empty, or holds line breaks or NUL before its end.
+    pub fn read(&self) -> Result<Secret, SecretError> {
+        match self {
+            Self::Value(secret) => Ok(secret.clone()),
+            Self::File { variable, path } => {
+                let content = std::fs::read_to_string(path);
+                let content = content.map_err(|source| SecretError::Read { variable, path: path.clone(), source })?;
+                let text = content.trim_end_matches(['\r', '\n']);
+                if text.is_empty() || text.contains(['\0', '\r', '\n']) {
+                    return Err(SecretError::Content { variable, path: path.clone() });
+                }
+                Ok(Secret::new(text))
+            }
+        }
+    }
+}
