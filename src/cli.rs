@@ -5,6 +5,7 @@
 mod check;
 mod config;
 mod exit;
+mod healthcheck;
 mod runtime;
 mod serve;
 mod table;
@@ -39,6 +40,8 @@ enum Command {
     /// Look after the lanes and the dead letter topic
     #[command(subcommand)]
     Topics(topics::Command),
+    /// Ask the service at `HTTP_ADDR` whether it is ready; exit with 0 or 1
+    Healthcheck,
 }
 
 /// Runs the command that the arguments name.
@@ -47,11 +50,13 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve => configured(serve::run),
         Command::Check(arguments) => check::run(&arguments, &from_variables(variables())),
         Command::Config => configured(|config| config::run(&config)),
+        Command::Healthcheck => healthcheck::run(),
         Command::Topics(command) => topics::run(&command, kafka_from_variables(variables())),
     };
     exit.into()
 }
 
+/// The environment, as far as it is text.
 fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 pub(super) const HELP: &str = "\
 Exit status:
   0   done; for serve: ended by one signal
-  1   failed, or a check found something that does not work
+  1   failed; a check found something that does not work, or the service is not ready
   2   the command line is wrong
   75  the group is in use by another program: later it may go well
   78  the configuration is wrong";

@@ -1,6 +1,14 @@
 //! The environment to a [`Config`]: every wrong variable is found before any is reported.
 
-use std::{collections::BTreeMap, fs, net::IpAddr, path::PathBuf, time::Duration};
+mod telemetry;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use lettre::Address;
 use serde::Deserialize;
@@ -32,8 +40,11 @@ variables!(SmtpVariables: host, port, user, username, password, password_file, e
     quit_timeout);
 variables!(MailVariables: from, envelope_from, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
-variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, log_format, rust_log,
-    email_worker_count);
+variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, http_addr, log_format,
+    rust_log, email_worker_count);
+variables!(OtelVariables: sdk_disabled, traces_exporter, exporter_otlp_endpoint, exporter_otlp_traces_endpoint,
+    exporter_otlp_protocol, exporter_otlp_headers, exporter_otlp_certificate, exporter_otlp_timeout, service_name,
+    resource_attributes, traces_sampler, traces_sampler_arg);
 
 /// Every variable that is read, for the tests that hold the documents against it.
 #[cfg(test)]
@@ -43,6 +54,7 @@ pub(super) fn names() -> Vec<String> {
         ("SMTP_", SmtpVariables::FIELDS),
         ("MAIL_", MailVariables::FIELDS),
         ("RETRY_", RetryVariables::FIELDS),
+        ("OTEL_", OtelVariables::FIELDS),
         ("", OtherVariables::FIELDS),
     ];
     let name = |prefix: &str, field: &&str| format!("{prefix}{field}").to_ascii_uppercase();
@@ -59,18 +71,20 @@ fn read<T: for<'de> Deserialize<'de>>(prefix: &str, variables: &BTreeMap<String,
 ///
 /// [`ConfigError`] with every variable that is wrong or missing.
 pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
-    let variables = upper_case(variables);
+    let variables = exact(variables);
     let mut reader = Reader::default();
     let other: OtherVariables = read("", &variables);
     let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &other);
     let smtp = smtp(&mut reader, &read("SMTP_", &variables), &other);
     let mail = mail(&mut reader, &read("MAIL_", &variables), &other);
     let retry = retry(&mut reader, &read("RETRY_", &variables));
+    let telemetry = telemetry::telemetry(&mut reader, &read("OTEL_", &variables));
     let config = Config {
         kafka,
         smtp,
         mail,
         retry,
+        telemetry,
         weights: reader.value(
             "PRIORITY_WEIGHTS",
             other.priority_weights.as_ref(),
@@ -79,6 +93,7 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
             values::weights,
         ),
         shutdown_timeout: reader.duration("SHUTDOWN_TIMEOUT", other.shutdown_timeout.as_ref(), Duration::from_secs(25)),
+        http_addr: read_http_addr(&mut reader, &other),
         log_format: reader.value("LOG_FORMAT", other.log_format.as_ref(), LogFormat::Text, "text or json", |text| {
             match text.to_ascii_lowercase().as_str() {
                 "text" => Some(LogFormat::Text),
@@ -103,15 +118,34 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
 ///
 /// [`ConfigError`] with every variable of these that is wrong or missing.
 pub fn kafka_from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Kafka, ConfigError> {
-    let variables = upper_case(variables);
+    let variables = exact(variables);
     let mut reader = Reader::default();
     let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &read("", &variables));
     if reader.problems.is_empty() { Ok(kafka) } else { Err(ConfigError(reader.problems)) }
 }
 
+/// Reads `HTTP_ADDR` alone, for a program that asks a running service; `None` where it is `off`.
+///
+/// # Errors
+///
+/// [`ConfigError`] where it is neither an address nor `off`.
+pub fn http_addr(variables: impl IntoIterator<Item = (String, String)>) -> Result<Option<SocketAddr>, ConfigError> {
+    let mut reader = Reader::default();
+    let address = read_http_addr(&mut reader, &read("", &exact(variables)));
+    if reader.problems.is_empty() { Ok(address) } else { Err(ConfigError(reader.problems)) }
+}
+
 /// envy folds case, and a name that comes twice would be its error and not ours.
-fn upper_case(variables: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
+fn exact(variables: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
     variables.into_iter().filter(|(name, _)| *name == name.to_ascii_uppercase()).collect()
+}
+
+fn read_http_addr(reader: &mut Reader, other: &OtherVariables) -> Option<SocketAddr> {
+    let expected = "an IP address and port such as 0.0.0.0:8081, 127.0.0.1:8081 or [::]:8081, or off";
+    let default = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8081));
+    reader.value("HTTP_ADDR", other.http_addr.as_ref(), Some(default), expected, |text| {
+        if text.eq_ignore_ascii_case("off") { Some(None) } else { text.parse().ok().map(Some) }
+    })
 }
 
 fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> Kafka {
