@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 
 use lettre::{Address, message::Mailbox};
 
-pub use env::{from_variables, http_addr};
+pub use env::{from_variables, http_addr, kafka_from_variables};
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
 
@@ -84,10 +84,25 @@ pub struct Kafka {
     pub buffer_records: usize,
     /// Bytes that wait for their first attempt, for each source topic.
     pub buffer_bytes: usize,
+    /// How missing topics are made, and whether.
+    pub topics: Topics,
     /// Unsettled records of one partition.
     pub window_records: usize,
     /// Bytes of unsettled records of one partition.
     pub window_bytes: usize,
+}
+
+/// How missing topics are made, and whether.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topics {
+    /// Whether the service makes them at its start.
+    pub create: bool,
+    /// Partitions of each, 1..=10,000.
+    pub partitions: i32,
+    /// Replicas of each partition, 1 and up; -1 leaves it to the brokers.
+    pub replication: i16,
+    /// Time for which dead letters are kept.
+    pub dead_letter_retention: Duration,
 }
 
 /// Where a topic starts for which the group has no commit at all.

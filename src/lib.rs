@@ -6,6 +6,7 @@
 //! [`health`] and [`metrics`], by way of [`http`].
 
 mod chain;
+pub mod check;
 pub mod compose;
 pub mod config;
 pub mod delay;

@@ -32,6 +32,7 @@ use crate::{
         dead_letter::{self, DeadLetters},
         fetch::{Limits, PartitionLoop, RskafkaReader, Timing},
         offsets::{Position, Tracker},
+        topics::{Newborn, Wanted, Watch},
     },
     metrics::{Exposition, Metrics, State},
     pipeline::{Partition, Pipeline, Room, Worker},
@@ -103,6 +104,7 @@ pub async fn serve(config: Config) -> Result<(), Error> {
 
 struct Service {
     config: Config,
+    dial: client::Connector,
     client: SharedClient,
     coordinator: Coordinator,
     pipeline: Arc<Pipeline>,
@@ -114,7 +116,7 @@ impl Service {
     fn new(config: Config, templates: Templates, telemetry: Telemetry) -> Self {
         let dial = client::Connector::new(&config.kafka);
         let client = SharedClient::new(dial.clone());
-        let coordinator = Coordinator::new(dial, config.kafka.group_id.as_str());
+        let coordinator = Coordinator::new(dial.clone(), config.kafka.group_id.as_str());
         let smtp = &config.smtp;
         let relay = Arc::new(Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay));
         let mut registry = Registry::default();
@@ -142,7 +144,7 @@ impl Service {
             crew: health::Crew::default(),
             tracked: Mutex::default(),
         };
-        Self { client, coordinator, pipeline: Arc::new(pipeline), telemetry, config, registry }
+        Self { dial, client, coordinator, pipeline: Arc::new(pipeline), telemetry, config, registry }
     }
 
     fn relay_name(&self) -> String {
@@ -155,7 +157,7 @@ impl Service {
         http: Option<http::Server>,
         signals: &mut Signals,
     ) -> Result<(), Error> {
-        let Self { config, client, coordinator, pipeline, telemetry, registry } = self;
+        let Self { config, dial, client, coordinator, pipeline, telemetry, registry } = self;
         let shutdown = pipeline.shutdown.clone();
         let schedule = Schedule::within(config.shutdown_timeout);
         let mut workers = JoinSet::new();
@@ -164,9 +166,11 @@ impl Service {
             workers.spawn(worker.run());
         }
         let readers = Arc::new(Readers::new(&config.kafka, client.clone(), Arc::clone(&pipeline)));
+        let newborn = Newborn::default();
         let settings = assignment::Settings {
             topics: readers.lanes.keys().cloned().collect(),
             dead_letters: config.kafka.topic_dead_letters.as_str().into(),
+            newborn: config.kafka.topics.create.then(|| newborn.clone()),
             reset: config.kafka.auto_offset_reset,
             commit_interval: config.kafka.commit_interval,
             discovery_interval: config.kafka.discovery_interval,
@@ -179,6 +183,9 @@ impl Service {
             AbortOnDropHandle::new(tokio::spawn(server.run(endpoints(health, registry))))
         });
 
+        let watch = Watch::new(dial, Wanted::all(&config.kafka), config.kafka.topics.create, newborn);
+        let mut watching = tokio::spawn(watch.run(shutdown.drain.clone()));
+
         let ended = tokio::select! {
             name = signals.next() => {
                 info!(signal = name, within = ?config.shutdown_timeout, "shutting down: finishing what is being sent");
@@ -186,6 +193,7 @@ impl Service {
             }
             outcome = assignment.run(&shutdown.drain) => outcome.map_err(Error::Group),
             Some(outcome) = workers.join_next() => Err(crashed("a worker", outcome)),
+            outcome = &mut watching => Err(crashed("the look at the topics", outcome)),
             () = pipeline.crashed.notified() => Err(Error::Crashed("a task")),
         };
         if let Err(error) = &ended {

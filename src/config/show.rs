@@ -23,6 +23,10 @@ impl Config {
                 }
                 .to_owned(),
             ),
+            ("KAFKA_CREATE_TOPICS", kafka.topics.create.to_string()),
+            ("KAFKA_TOPIC_PARTITIONS", kafka.topics.partitions.to_string()),
+            ("KAFKA_TOPIC_REPLICATION_FACTOR", kafka.topics.replication.to_string()),
+            ("KAFKA_DLQ_RETENTION", values::retention_text(kafka.topics.dead_letter_retention)),
             ("KAFKA_DISCOVERY_INTERVAL", duration(kafka.discovery_interval)),
             ("KAFKA_FETCH_MAX_BYTES", size(kafka.fetch_max_bytes)),
             ("KAFKA_FETCH_MAX_WAIT", duration(kafka.fetch_max_wait)),

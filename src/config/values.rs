@@ -33,6 +33,24 @@ pub(super) fn duration_text(duration: Duration) -> String {
     }
 }
 
+/// The same, or `30d` in days, which only suits what is kept for long.
+pub(super) fn retention(text: &str) -> Option<Duration> {
+    match text.strip_suffix('d') {
+        Some(days) => days.parse::<u64>().ok()?.checked_mul(86_400).map(Duration::from_secs),
+        None => duration(text),
+    }
+}
+
+/// The text that [`retention`] reads back.
+pub(super) fn retention_text(retention: Duration) -> String {
+    match retention.as_secs() {
+        seconds if retention.subsec_nanos() == 0 && seconds >= 86_400 && seconds.is_multiple_of(86_400) => {
+            format!("{}d", seconds / 86_400)
+        }
+        _ => duration_text(retention),
+    }
+}
+
 /// `4096`, `64KiB`, `10MB`: bytes, or a whole number of a decimal or binary unit.
 pub(super) fn size(text: &str) -> Option<usize> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -183,6 +201,18 @@ mod tests {
         }
         for text in ["", "30", "s", "-1s", "1.5s", "30 s", "1d", "99999999999999999999s", "18446744073709551615h"] {
             assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn retentions() {
+        for (text, hours) in [("30d", 720), ("36h", 36), ("1d", 24), ("2h", 2)] {
+            let retention = retention(text).expect(text);
+            assert_eq!(retention, Duration::from_secs(hours * 3600));
+            assert_eq!(retention_text(retention), text);
+        }
+        for text in ["", "d", "-1d", "1.5d", "30", "99999999999999999999d", "18446744073709551615d"] {
+            assert_eq!(retention(text), None, "{text}");
         }
     }
 
