@@ -27,7 +27,7 @@ use crate::{cargo, interrupt, progress::Progress};
 
 /// What the image may weigh, in bytes; it is the program and nothing else.
 const MOST_BYTES: u64 = 12_000_000;
-/// SHUTDOWN_TIMEOUT by default, within which the container must have ended; what `docker stop` grants lies above.
+/// `SHUTDOWN_TIMEOUT` by default, within which the container must have ended; what `docker stop` grants lies above.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 const GRACE: Duration = Duration::from_secs(30);
 /// Time for what should happen soon, on a machine with much else to do.

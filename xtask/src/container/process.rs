@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// From `/proc/<id>/status` and `mountinfo`: proc_pid_status(5), proc_pid_mountinfo(5).
+/// What `status` and `mountinfo` below `/proc/<id>/` say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Traits {
     /// Its number in its own namespace.
