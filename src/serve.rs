@@ -93,7 +93,8 @@ impl Service {
         let client = SharedClient::new(dial.clone());
         let coordinator = Coordinator::new(dial, config.kafka.group_id.as_str());
         let smtp = &config.smtp;
-        let relay = Arc::new(Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay));
+        let relay = Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay);
+        let relay = Arc::new(relay.limited_to(smtp.rate_limit));
         let pipeline = Pipeline {
             mail: config.mail.clone(),
             retry: config.retry.clone(),

@@ -1,6 +1,8 @@
 //! The effective configuration as names and values, secrets masked.
 
-use super::{Config, Encryption, LogFormat, OffsetReset, values};
+use std::path::PathBuf;
+
+use super::{AuthMethod, Config, Encryption, LogFormat, OffsetReset, SecretSource, values};
 
 impl Config {
     /// Every setting under the name of its variable, in the order of the documentation.
@@ -8,6 +10,9 @@ impl Config {
         let (duration, size) = (values::duration_text, values::size_text);
         let (kafka, smtp, mail, retry) = (&self.kafka, &self.smtp, &self.mail, &self.retry);
         let text = |value: Option<String>| value.unwrap_or_default();
+        let path = |file: Option<&PathBuf>| file.map(|file| file.display().to_string()).unwrap_or_default();
+        let password = smtp.credentials.as_ref().and_then(|credentials| credentials.password.as_ref());
+        let token = smtp.credentials.as_ref().and_then(|credentials| credentials.token.as_ref());
         vec![
             ("KAFKA_BROKERS", kafka.brokers.join(",")),
             ("KAFKA_TOPIC_HIGH", kafka.topic_high.clone()),
@@ -44,9 +49,23 @@ impl Config {
                 .to_owned(),
             ),
             ("SMTP_USER", text(smtp.credentials.as_ref().map(|credentials| credentials.user.clone()))),
-            ("SMTP_PASSWORD", text(smtp.credentials.as_ref().map(|_| "***".to_owned()))),
+            ("SMTP_PASSWORD", text(password.map(|_| "***".to_owned()))),
+            ("SMTP_TOKEN_FILE", text(token.and_then(SecretSource::file))),
+            (
+                "SMTP_AUTH",
+                match smtp.auth {
+                    AuthMethod::Auto => "auto",
+                    AuthMethod::Plain => "plain",
+                    AuthMethod::Login => "login",
+                    AuthMethod::Xoauth2 => "xoauth2",
+                    AuthMethod::OauthBearer => "oauthbearer",
+                }
+                .to_owned(),
+            ),
             ("SMTP_ALLOW_INSECURE_AUTH", smtp.allow_insecure_auth.to_string()),
-            ("SMTP_CA_FILE", text(smtp.ca_file.as_ref().map(|file| file.display().to_string()))),
+            ("SMTP_CA_FILE", path(smtp.ca_file.as_ref())),
+            ("SMTP_CERTIFICATE_FILE", path(smtp.identity.as_ref().map(|(certificate, _)| certificate))),
+            ("SMTP_KEY_FILE", path(smtp.identity.as_ref().map(|(_, key)| key))),
             ("SMTP_HELLO_NAME", smtp.hello_name.clone()),
             ("SMTP_SESSIONS", smtp.sessions.to_string()),
             ("SMTP_SESSIONS_RESERVED", smtp.sessions_reserved.to_string()),
@@ -69,6 +88,7 @@ impl Config {
                     .collect::<Vec<_>>()
                     .join(","),
             ),
+            ("SMTP_RATE_LIMIT", text(smtp.rate_limit.map(values::rate_limit_text))),
             ("MAIL_FROM", text(mail.from.as_ref().map(ToString::to_string))),
             ("MAIL_ENVELOPE_FROM", text(mail.envelope_from.as_ref().map(ToString::to_string))),
             ("MAIL_MAX_SIZE", size(mail.max_size)),

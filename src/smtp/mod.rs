@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod auth;
 mod classify;
 mod connector;
 mod greeting;
@@ -31,6 +32,8 @@ mod transport;
 
 pub use classify::{Class, Verdict, classify};
 pub use connector::{Connector, OpenError, OpenPhase};
+pub use greeting::Capabilities;
 pub use mail::{EnvelopeError, MAX_RECIPIENTS, Outgoing};
 pub use reply::Reply;
 pub use session::{Attempt, Data, Progress, Session, Stage};
+pub use transport::Encrypted;

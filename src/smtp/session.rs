@@ -14,7 +14,7 @@ use lettre::transport::smtp::client::AsyncSmtpConnection;
 use tokio::time::timeout;
 
 use self::transaction::Loss;
-use super::{Outgoing, Reply, greeting::Capabilities, transport::Wire};
+use super::{Capabilities, Encrypted, Outgoing, Reply, transport::Wire};
 use crate::config::Timeouts;
 
 /// What became of one try to send a mail.
@@ -157,6 +157,16 @@ impl Session {
     /// Whether another mail may be sent: false after any doubt, a 421, a missed deadline or a dropped [`Self::send`].
     pub fn is_usable(&self) -> bool {
         self.state == State::InStep && self.wire.is_in_step()
+    }
+
+    /// What the server said it can do; under TLS, what it said there.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// How the session is encrypted, if it is.
+    pub fn encrypted(&self) -> Option<Encrypted> {
+        self.wire.encrypted()
     }
 
     /// Mails begun on this session, refused ones included.
