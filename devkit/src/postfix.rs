@@ -104,7 +104,8 @@ impl Postfix {
         let ca_pem = write(folder.path(), builder, submission, submissions)?;
         set_password(folder.path(), &builder.user, &builder.password)?;
         let log = folder.path().join("log");
-        let arguments = ["-c", folder.path().to_str().context("not UTF-8")?, "start-fg"];
+        let configuration = folder.path().join("etc");
+        let arguments = ["-c", configuration.to_str().context("not UTF-8")?, "start-fg"];
         let mut master = Process::spawn(&postfix, &arguments, &log)?;
         let deadline = Instant::now() + START_LIMIT;
         for port in [submission, submissions] {
@@ -185,7 +186,7 @@ fn write(folder: &Path, builder: &Builder, submission: u16, submissions: u16) ->
     let put = |name: &str, text: &str| {
         fs::write(folder.join(name), text).with_context(|| format!("cannot write {name} for Postfix"))
     };
-    for name in ["queue", "data", "sasl"] {
+    for name in ["etc", "etc/sasl", "queue", "data"] {
         fs::create_dir(folder.join(name))?;
     }
     let data = Command::new("chown").arg("postfix").arg(folder.join("data")).status()?;
@@ -193,7 +194,7 @@ fn write(folder: &Path, builder: &Builder, submission: u16, submissions: u16) ->
     let place = folder.display();
     let Builder { next_hop, mechanisms, size_limit, .. } = builder;
     put(
-        "sasl/smtpd.conf",
+        "etc/sasl/smtpd.conf",
         &format!(
             "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {place}/sasldb2\nmech_list: {mechanisms}\n"
         ),
@@ -201,7 +202,7 @@ fn write(folder: &Path, builder: &Builder, submission: u16, submissions: u16) ->
     let refused: String = builder.refused.iter().map(|address| format!("{address} REJECT not here\n")).collect();
     put("recipients", &refused)?;
     put(
-        "main.cf",
+        "etc/main.cf",
         &format!(
             "compatibility_level = 3.6\n\
          queue_directory = {place}/queue\n\
@@ -227,7 +228,7 @@ fn write(folder: &Path, builder: &Builder, submission: u16, submissions: u16) ->
          smtpd_sasl_path = smtpd\n\
          smtpd_sasl_local_domain = {REALM}\n\
          smtpd_sasl_security_options = noanonymous\n\
-         cyrus_sasl_config_path = {place}/sasl\n\
+         cyrus_sasl_config_path = {place}/etc/sasl\n\
          smtpd_relay_restrictions = permit_sasl_authenticated, reject\n\
          smtpd_recipient_restrictions = check_recipient_access texthash:{place}/recipients\n\
          smtpd_error_sleep_time = 0\n\
@@ -237,7 +238,7 @@ fn write(folder: &Path, builder: &Builder, submission: u16, submissions: u16) ->
         ),
     )?;
     put(
-        "master.cf",
+        "etc/master.cf",
         &format!(
             "127.0.0.1:{submission} inet n - n - - smtpd -o smtpd_tls_security_level=encrypt\n\
          127.0.0.1:{submissions} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n\

@@ -108,6 +108,7 @@ impl Connector {
     /// When a phase fails; nothing of a mail was sent.
     pub async fn open(&self) -> Result<Session, OpenError> {
         let Shared { host, port, encryption, hello_name, timeouts, .. } = &*self.shared;
+        let refusals = self.shared.logins.refusals();
         let connecting = connect(host, *port, timeouts.connect);
         let tcp = self.phase(OpenPhase::Connect, false, timeouts.connect, connecting).await?;
         let stream = match encryption {
@@ -131,7 +132,7 @@ impl Connector {
         let mut last = OpenPhase::Ehlo;
         if let Some(credentials) = &self.shared.credentials {
             last = OpenPhase::Auth;
-            let exchange = self.authenticate(&mut greeter, credentials, &capabilities, encrypted);
+            let exchange = self.authenticate(&mut greeter, credentials, refusals, &capabilities, encrypted);
             self.phase(last, encrypted, timeouts.auth, exchange).await?;
         }
 
@@ -147,8 +148,8 @@ impl Connector {
         Ok(Session::new(connection, wire, capabilities, *timeouts))
     }
 
-    /// Waits until the file of a secret that was refused, or could not be read, holds another one. False at once where
-    /// there is no such file, or another task waits for it already; and where a login has gone well in the meantime.
+    /// Waits until the file of a secret that was refused, or could not be read, holds another one, or until a login has
+    /// gone well. False at once where the secret is in no file, or another task waits for it already.
     pub async fn secret_replaced(&self) -> bool {
         self.shared.logins.replaced().await
     }
@@ -166,6 +167,7 @@ impl Connector {
         &self,
         greeter: &mut Greeter,
         credentials: &config::Credentials,
+        refusals: u64,
         capabilities: &Capabilities,
         encrypted: bool,
     ) -> Result<(), Cause> {
@@ -184,7 +186,7 @@ impl Connector {
             SecretSource::File { variable: "SMTP_TOKEN_FILE", .. } => "look at SMTP_USER and SMTP_TOKEN_FILE",
             SecretSource::File { .. } => "look at SMTP_USER and SMTP_PASSWORD_FILE",
         };
-        let outcome = logins.log_in(source, &secret, login.run(greeter)).await;
+        let outcome = logins.log_in(source, &secret, refusals, login.run(greeter)).await;
         outcome.map_err(|error| Cause::Login(error, variables))
     }
 

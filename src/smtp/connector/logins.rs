@@ -31,7 +31,7 @@ struct Known {
     /// The secret that the server took last.
     proven: Option<Secret>,
     refused: Option<(Secret, auth::Error)>,
-    /// Counts refusals: who waited while one came need not ask for another.
+    /// Counts refusals: a session that was being opened while one came need not ask for another.
     refusals: u64,
     /// The file that gave no good secret, and what it held, if it could be read.
     bad: Option<(SecretSource, Option<Secret>)>,
@@ -39,26 +39,28 @@ struct Known {
 }
 
 impl Logins {
-    /// Runs an exchange with this secret, after those of others where it is not proven, and not at all where one of
-    /// these was refused.
+    /// Refusals so far. Whoever begins a session notes them, for [`Self::log_in`].
+    pub(super) fn refusals(&self) -> u64 {
+        self.lock().refusals
+    }
+
+    /// Runs an exchange with this secret, after those of others where it is not proven, and not at all where it was
+    /// refused since `before` was noted.
     pub(super) async fn log_in(
         &self,
         source: &SecretSource,
         secret: &Secret,
+        before: u64,
         exchange: impl Future<Output = Result<(), auth::Error>>,
     ) -> Result<(), auth::Error> {
         let mut turn = None;
-        let before = self.lock().unproven(secret);
-        if let Some(before) = before {
+        if !self.lock().is_proven(secret) {
             turn = Some(self.turn.lock().await);
             let known = self.lock();
-            match known.unproven(secret) {
-                None => turn = None,
-                Some(now) if now != before => match &known.refused {
-                    Some((refused, error)) if refused == secret => return Err(error.clone()),
-                    _ => {}
-                },
-                Some(_) => {}
+            match &known.refused {
+                _ if known.is_proven(secret) => turn = None,
+                Some((refused, error)) if known.refusals != before && refused == secret => return Err(error.clone()),
+                _ => {}
             }
         }
         let outcome = exchange.await;
@@ -82,8 +84,8 @@ impl Logins {
         self.lock().bad = Some((source.clone(), None));
     }
 
-    /// Waits until the file whose secret was no good holds another one; false where there is no such file any more, or
-    /// another task waits already.
+    /// Waits until the file whose secret was no good holds another one, or a login has gone well; false where the secret
+    /// is in no file, or another task waits already.
     pub(super) async fn replaced(&self) -> bool {
         let _watch = match self.lock() {
             known if known.watched => return false,
@@ -93,7 +95,10 @@ impl Logins {
             }
         };
         loop {
-            let Some((source @ SecretSource::File { .. }, held)) = self.lock().bad.clone() else { return false };
+            let Some((source, held)) = self.lock().bad.clone() else { return true };
+            if matches!(source, SecretSource::Value(_)) {
+                return false;
+            }
             if source.read().is_ok_and(|secret| Some(secret) != held) {
                 return true;
             }
@@ -108,9 +113,8 @@ impl Logins {
 }
 
 impl Known {
-    /// The count of refusals, unless the secret is proven.
-    fn unproven(&self, secret: &Secret) -> Option<u64> {
-        (self.proven.as_ref() != Some(secret)).then_some(self.refusals)
+    fn is_proven(&self, secret: &Secret) -> bool {
+        self.proven.as_ref() == Some(secret)
     }
 }
 
@@ -162,7 +166,7 @@ mod tests {
                     Ok(())
                 };
                 let secret = Secret::new("hunter2");
-                logins.log_in(&source(), &secret, exchange).await.is_ok()
+                logins.log_in(&source(), &secret, 0, exchange).await.is_ok()
             });
         }
         while *begun.lock().expect("no panic") == 0 {
@@ -192,8 +196,11 @@ mod tests {
     async fn a_probe_later_is_a_new_try() {
         let logins = Logins::default();
         let secret = Secret::new("hunter2");
-        assert!(logins.log_in(&source(), &secret, async { Err(refusal()) }).await.is_err());
-        assert!(logins.log_in(&source(), &secret, async { Ok(()) }).await.is_ok());
-        assert!(!logins.replaced().await, "nothing is wrong any more");
+        let before = logins.refusals();
+        assert!(logins.log_in(&source(), &secret, before, async { Err(refusal()) }).await.is_err());
+        let late = logins.log_in(&source(), &secret, before, async { Ok(()) }).await;
+        assert!(late.is_err(), "a session that was on its way then is not");
+        assert!(logins.log_in(&source(), &secret, logins.refusals(), async { Ok(()) }).await.is_ok());
+        assert!(logins.replaced().await, "nothing is wrong any more");
     }
 }
