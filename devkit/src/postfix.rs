@@ -199,8 +199,8 @@ fn write(folder: &Path, builder: &Builder, submission: u16, submissions: u16) ->
             "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {place}/sasldb2\nmech_list: {mechanisms}\n"
         ),
     )?;
-    let refused: String = builder.refused.iter().map(|address| format!("{address} REJECT not here\n")).collect();
-    put("recipients", &refused)?;
+    let refused: Vec<_> = builder.refused.iter().map(|address| format!("{address} REJECT not here\n")).collect();
+    put("recipients", &refused.concat())?;
     put(
         "etc/main.cf",
         &format!(

@@ -2,17 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::{AuthMethod, Config, Encryption, LogFormat, OffsetReset, SecretSource, values};
+use super::{AuthMethod, Config, Encryption, LogFormat, OffsetReset, SecretSource, Smtp, values};
 
 impl Config {
     /// Every setting under the name of its variable, in the order of the documentation.
     pub fn effective(&self) -> Vec<(&'static str, String)> {
         let (duration, size) = (values::duration_text, values::size_text);
-        let (kafka, smtp, mail, retry) = (&self.kafka, &self.smtp, &self.mail, &self.retry);
+        let (kafka, mail, retry) = (&self.kafka, &self.mail, &self.retry);
         let text = |value: Option<String>| value.unwrap_or_default();
-        let path = |file: Option<&PathBuf>| file.map(|file| file.display().to_string()).unwrap_or_default();
-        let password = smtp.credentials.as_ref().and_then(|credentials| credentials.password.as_ref());
-        let token = smtp.credentials.as_ref().and_then(|credentials| credentials.token.as_ref());
         vec![
             ("KAFKA_BROKERS", kafka.brokers.join(",")),
             ("KAFKA_TOPIC_HIGH", kafka.topic_high.clone()),
@@ -37,6 +34,44 @@ impl Config {
             ("KAFKA_WINDOW_BYTES", size(kafka.window_bytes)),
             ("COMMIT_INTERVAL", duration(kafka.commit_interval)),
             ("PRIORITY_WEIGHTS", self.weights.map(|weight| weight.to_string()).join(":")),
+        ]
+        .into_iter()
+        .chain(self.smtp.effective())
+        .chain([
+            ("MAIL_FROM", text(mail.from.as_ref().map(ToString::to_string))),
+            ("MAIL_ENVELOPE_FROM", text(mail.envelope_from.as_ref().map(ToString::to_string))),
+            ("MAIL_MAX_SIZE", size(mail.max_size)),
+            ("MAIL_SUBJECT_TEMPLATES", mail.subject_templates.to_string()),
+            ("TEMPLATES_DIR", text(mail.templates_dir.as_ref().map(|folder| folder.display().to_string()))),
+            ("RETRY_MAX_ATTEMPTS", retry.max_attempts.to_string()),
+            ("RETRY_MAX_ATTEMPTS_LIMIT", retry.max_attempts_limit.to_string()),
+            ("RETRY_INITIAL_DELAY", duration(retry.initial_delay)),
+            ("RETRY_MULTIPLIER", retry.multiplier.to_string()),
+            ("RETRY_JITTER", retry.jitter.to_string()),
+            ("RETRY_MAX_DELAY", duration(retry.max_delay)),
+            ("SHUTDOWN_TIMEOUT", duration(self.shutdown_timeout)),
+            (
+                "LOG_FORMAT",
+                match self.log_format {
+                    LogFormat::Text => "text",
+                    LogFormat::Json => "json",
+                }
+                .to_owned(),
+            ),
+            ("RUST_LOG", self.log_filter.clone()),
+        ])
+        .collect()
+    }
+}
+
+impl Smtp {
+    fn effective(&self) -> Vec<(&'static str, String)> {
+        let (smtp, duration) = (self, values::duration_text);
+        let text = |value: Option<String>| value.unwrap_or_default();
+        let path = |file: Option<&PathBuf>| file.map(|file| file.display().to_string()).unwrap_or_default();
+        let password = smtp.credentials.as_ref().and_then(|credentials| credentials.password.as_ref());
+        let token = smtp.credentials.as_ref().and_then(|credentials| credentials.token.as_ref());
+        vec![
             ("SMTP_HOST", smtp.host.clone()),
             ("SMTP_PORT", smtp.port.to_string()),
             (
@@ -89,27 +124,6 @@ impl Config {
                     .join(","),
             ),
             ("SMTP_RATE_LIMIT", text(smtp.rate_limit.map(values::rate_limit_text))),
-            ("MAIL_FROM", text(mail.from.as_ref().map(ToString::to_string))),
-            ("MAIL_ENVELOPE_FROM", text(mail.envelope_from.as_ref().map(ToString::to_string))),
-            ("MAIL_MAX_SIZE", size(mail.max_size)),
-            ("MAIL_SUBJECT_TEMPLATES", mail.subject_templates.to_string()),
-            ("TEMPLATES_DIR", text(mail.templates_dir.as_ref().map(|folder| folder.display().to_string()))),
-            ("RETRY_MAX_ATTEMPTS", retry.max_attempts.to_string()),
-            ("RETRY_MAX_ATTEMPTS_LIMIT", retry.max_attempts_limit.to_string()),
-            ("RETRY_INITIAL_DELAY", duration(retry.initial_delay)),
-            ("RETRY_MULTIPLIER", retry.multiplier.to_string()),
-            ("RETRY_JITTER", retry.jitter.to_string()),
-            ("RETRY_MAX_DELAY", duration(retry.max_delay)),
-            ("SHUTDOWN_TIMEOUT", duration(self.shutdown_timeout)),
-            (
-                "LOG_FORMAT",
-                match self.log_format {
-                    LogFormat::Text => "text",
-                    LogFormat::Json => "json",
-                }
-                .to_owned(),
-            ),
-            ("RUST_LOG", self.log_filter.clone()),
         ]
     }
 }
