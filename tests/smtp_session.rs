@@ -270,9 +270,7 @@ async fn a_server_that_asks_for_our_certificate_gets_it() {
         }
         let [certificate, key] = files;
         let session = open(Some((certificate, key))).await.expect("a session");
-        let encrypted = session.encrypted().expect("TLS");
-        assert!(encrypted.version.starts_with("TLSv1_") && !encrypted.certificates.is_empty(), "{encrypted:?}");
-        assert!(session.capabilities().pipelining);
+        assert!(session.certificate().is_some() && session.offers().encrypted);
     }
 }
 

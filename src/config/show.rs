@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{AuthMethod, Config, Encryption, LogFormat, OffsetReset, SecretSource, Smtp, values};
+use super::{
+    AuthMethod, Config, Encryption, LogFormat, OffsetReset, SecretSource, Smtp, Telemetry, TracesExporter, values,
+};
 
 impl Config {
     /// Every setting under the name of its variable, in the order of the documentation.
@@ -10,7 +12,7 @@ impl Config {
         let (duration, size) = (values::duration_text, values::size_text);
         let (kafka, mail, retry) = (&self.kafka, &self.mail, &self.retry);
         let text = |value: Option<String>| value.unwrap_or_default();
-        vec![
+        let mut settings = vec![
             ("KAFKA_BROKERS", kafka.brokers.join(",")),
             ("KAFKA_TOPIC_HIGH", kafka.topic_high.clone()),
             ("KAFKA_TOPIC_NORMAL", kafka.topic_normal.clone()),
@@ -25,6 +27,10 @@ impl Config {
                 }
                 .to_owned(),
             ),
+            ("KAFKA_CREATE_TOPICS", kafka.topics.create.to_string()),
+            ("KAFKA_TOPIC_PARTITIONS", kafka.topics.partitions.to_string()),
+            ("KAFKA_TOPIC_REPLICATION_FACTOR", kafka.topics.replication.to_string()),
+            ("KAFKA_DLQ_RETENTION", values::retention_text(kafka.topics.dead_letter_retention)),
             ("KAFKA_DISCOVERY_INTERVAL", duration(kafka.discovery_interval)),
             ("KAFKA_FETCH_MAX_BYTES", size(kafka.fetch_max_bytes)),
             ("KAFKA_FETCH_MAX_WAIT", duration(kafka.fetch_max_wait)),
@@ -34,10 +40,9 @@ impl Config {
             ("KAFKA_WINDOW_BYTES", size(kafka.window_bytes)),
             ("COMMIT_INTERVAL", duration(kafka.commit_interval)),
             ("PRIORITY_WEIGHTS", self.weights.map(|weight| weight.to_string()).join(":")),
-        ]
-        .into_iter()
-        .chain(self.smtp.effective())
-        .chain([
+        ];
+        settings.extend(self.smtp.effective());
+        settings.extend([
             ("MAIL_FROM", text(mail.from.as_ref().map(ToString::to_string))),
             ("MAIL_ENVELOPE_FROM", text(mail.envelope_from.as_ref().map(ToString::to_string))),
             ("MAIL_MAX_SIZE", size(mail.max_size)),
@@ -50,6 +55,7 @@ impl Config {
             ("RETRY_JITTER", retry.jitter.to_string()),
             ("RETRY_MAX_DELAY", duration(retry.max_delay)),
             ("SHUTDOWN_TIMEOUT", duration(self.shutdown_timeout)),
+            ("HTTP_ADDR", self.http_addr.map_or_else(|| "off".to_owned(), |address| address.to_string())),
             (
                 "LOG_FORMAT",
                 match self.log_format {
@@ -59,8 +65,9 @@ impl Config {
                 .to_owned(),
             ),
             ("RUST_LOG", self.log_filter.clone()),
-        ])
-        .collect()
+        ]);
+        settings.extend(telemetry(&self.telemetry));
+        settings
     }
 }
 
@@ -126,4 +133,32 @@ impl Smtp {
             ("SMTP_RATE_LIMIT", text(smtp.rate_limit.map(values::rate_limit_text))),
         ]
     }
+}
+
+fn telemetry(telemetry: &Telemetry) -> [(&'static str, String); 12] {
+    let list = |pairs: &mut dyn Iterator<Item = String>| pairs.collect::<Vec<_>>().join(",");
+    let exporter = match telemetry.exporter {
+        TracesExporter::Otlp => "otlp",
+        TracesExporter::None => "none",
+    };
+    let mut headers = telemetry.headers.iter().map(|(name, value)| format!("{name}={value:?}"));
+    let mut attributes =
+        telemetry.resource_attributes.iter().map(|(name, value)| format!("{name}={}", values::percent_encoded(value)));
+    [
+        ("OTEL_SDK_DISABLED", telemetry.disabled.to_string()),
+        ("OTEL_TRACES_EXPORTER", exporter.to_owned()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry.endpoint.clone().unwrap_or_default()),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", telemetry.traces_endpoint.clone().unwrap_or_default()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", list(&mut headers)),
+        (
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            telemetry.ca_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
+        ),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", telemetry.timeout.as_millis().to_string()),
+        ("OTEL_SERVICE_NAME", telemetry.service_name.clone()),
+        ("OTEL_RESOURCE_ATTRIBUTES", list(&mut attributes)),
+        ("OTEL_TRACES_SAMPLER", values::sampler_text(telemetry.sampler).to_owned()),
+        ("OTEL_TRACES_SAMPLER_ARG", telemetry.sampler_ratio.to_string()),
+    ]
 }

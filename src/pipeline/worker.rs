@@ -11,10 +11,13 @@ use super::{Attempted, Job, Pipeline};
 use crate::{
     chain::chain,
     compose::Mail,
-    config, mask,
+    config,
+    event::Priority,
+    health::Station,
+    mask,
     schedule::Slot,
     smtp::{
-        Attempt, Class, Connector, Outgoing, Progress, Session, Stage, Verdict, classify,
+        Attempt, Class, Connector, Observer, Outgoing, Progress, Session, Stage, Verdict, classify,
         relay::{Pass, Permit, SessionPlace},
     },
 };
@@ -35,6 +38,7 @@ pub struct Worker {
     connector: Connector,
     settings: config::Smtp,
     held: Option<Held>,
+    station: Arc<Station>,
 }
 
 /// Why a session is not there.
@@ -50,7 +54,10 @@ enum NoSession {
 impl Worker {
     /// A worker without a session.
     pub fn new(pipeline: Arc<Pipeline>, connector: Connector, settings: config::Smtp) -> Self {
-        Self { pipeline, connector, settings, held: None }
+        let station = pipeline.crew.join();
+        let counted = Arc::clone(&pipeline);
+        let connector = connector.observed(Observer::new(move |phase, took| counted.metrics.phase(phase, took)));
+        Self { pipeline, connector, settings, held: None, station }
     }
 
     /// Sends until the shutdown drains; a mail that is being sent then is finished or cut.
@@ -59,6 +66,7 @@ impl Worker {
         while !drain.is_cancelled() {
             if self.wait_for_work().await {
                 self.serve().await;
+                self.station.free();
             }
         }
         self.close().await;
@@ -82,7 +90,10 @@ impl Worker {
     /// Sends one mail, once the relay lets it through and a session is there.
     async fn serve(&mut self) {
         let drain = self.pipeline.shutdown.drain.clone();
+        // as long as the rate in force asks for
+        self.station.busy();
         let Some(permit) = self.pace().await else { return };
+        self.station.free();
         if !self.pipeline.relay.is_open() {
             // a session that only waits may be what keeps the probe's from being opened
             self.close().await;
@@ -91,11 +102,13 @@ impl Worker {
         if pass.is_probe() {
             self.held = None;
         }
+        self.station.busy_within(self.settings.timeouts.quit + self.settings.timeouts.opening());
         self.retire().await;
         let pass = match self.hold_session(pass).await {
             Ok(pass) => pass,
             Err(NoSession::Full) => {
                 drop(permit);
+                self.station.free();
                 // the mail that woke us may be for a worker with a session
                 self.pipeline.lanes.wake();
                 let free = self.pipeline.relay.session_free();
@@ -108,6 +121,7 @@ impl Worker {
             }
             Err(NoSession::Stop) => return,
         };
+        self.station.busy();
         self.pipeline.lanes.set_others_limit(self.pipeline.relay.others_limit());
         // another worker may have been faster; then a probe's pass goes back as it is
         if let Some((slot, job, mail)) = self.next_mail(&pass) {
@@ -154,7 +168,7 @@ impl Worker {
         None
     }
 
-    async fn attempt(&mut self, slot: Slot<Job>, job: Job, mail: &Mail, pass: Pass, permit: Permit) {
+    async fn attempt(&mut self, slot: Slot<Job>, mut job: Job, mail: &Mail, pass: Pass, permit: Permit) {
         let progress = Progress::default();
         let shutdown = self.pipeline.shutdown.clone();
         let cut = async {
@@ -163,12 +177,16 @@ impl Worker {
                 shutdown.cut_all.cancelled().await;
             }
         };
+        self.station.busy_within(self.settings.timeouts.attempt(mail.recipients.len(), mail.bytes.len()));
         let open: Vec<usize> = job.attempts.as_ref().map(|attempts| attempts.open().collect()).unwrap_or_default();
+        let (begun, recipients) = (job.trace.begin(), open.len());
         let attempted = tokio::select! {
-            attempted = self.transactions(mail, open, &progress, pass, permit) => Some(attempted),
+            attempted = self.transactions(mail, open, &progress, (pass, permit), job.lane) => Some(attempted),
             () = cut => None,
         };
         drop(slot);
+        let classes = attempted.as_ref().map(|(attempted, _)| attempted.classes.as_slice());
+        job.trace.attempted(begun, job.attempts_used() + 1, recipients, classes);
         match attempted {
             Some((attempted, pass)) => self.pipeline.conclude(job, attempted, pass),
             None => self.held = None,
@@ -182,18 +200,23 @@ impl Worker {
         mail: &Mail,
         mut open: Vec<usize>,
         progress: &Progress,
-        mut pass: Pass,
-        mut permit: Permit,
+        (mut pass, mut permit): (Pass, Permit),
+        lane: Priority,
     ) -> (Attempted, Option<Pass>) {
         let (mut classes, mut renewed) = (Vec::new(), false);
         loop {
             // there is none where the transaction before has ended it
-            pass = match self.hold_session(pass).await {
-                Ok(pass) => pass,
-                Err(_) => return (Attempted { classes, interrupted: true }, None),
+            let Ok(held) = self.hold_session(pass).await else {
+                self.pipeline.metrics.interrupted(lane);
+                return (Attempted { classes, interrupted: true }, None);
             };
+            pass = held;
             permit.begin();
             let verdict = self.transaction(mail, &open, progress).await;
+            match &verdict {
+                Verdict::All(class) => self.pipeline.metrics.attempted(lane, [class]),
+                Verdict::Each(each) => self.pipeline.metrics.attempted(lane, each),
+            }
             if matches!(verdict, Verdict::All(Class::Stale { .. })) && !renewed {
                 renewed = true;
                 self.held = None;
@@ -218,6 +241,7 @@ impl Worker {
     /// Leave for a further transaction of the same mail, which counts for the relay as another one.
     async fn further(&self, permit: Permit) -> Permit {
         drop(permit);
+        self.station.busy();
         self.pipeline.relay.pace().await
     }
 

@@ -27,7 +27,7 @@ use tokio_rustls::TlsConnector;
 pub use self::error::{OpenError, OpenPhase};
 use self::{error::Cause, logins::Logins};
 use super::{
-    Session,
+    Observer, Phase, Session,
     auth::{self, Login},
     greeting::{self, Capabilities, Greeter},
     reply::clean,
@@ -43,6 +43,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Connector {
     shared: Arc<Shared>,
+    observer: Observer,
 }
 
 #[derive(Debug)]
@@ -98,7 +99,13 @@ impl Connector {
             hello_name: smtp.hello_name.clone(),
             timeouts: smtp.timeouts,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), observer: Observer::default() })
+    }
+
+    /// The same, with somebody who hears of each phase of its sessions.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Self {
+        Self { observer, ..self }
     }
 
     /// Opens a session: connect, banner, EHLO, STARTTLS and TLS, AUTH, each within its deadline.
@@ -145,7 +152,7 @@ impl Connector {
             connection.map_err(|error| self.error(last, Cause::Other(clean(&error.to_string())), encrypted))?;
         wire.go_live();
         wire.forget_codes();
-        Ok(Session::new(connection, wire, capabilities, *timeouts))
+        Ok(Session::new(connection, wire, capabilities, *timeouts, self.observer.clone()))
     }
 
     /// Waits until the file of a secret that was refused, or could not be read, holds another one, or until a login has
@@ -197,7 +204,13 @@ impl Connector {
         deadline: Duration,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, OpenError> {
-        match timeout(deadline, work).await {
+        let observed = match phase {
+            OpenPhase::Connect => Phase::Connect,
+            OpenPhase::Banner | OpenPhase::Ehlo | OpenPhase::StartTls => Phase::Greeting,
+            OpenPhase::Tls => Phase::Tls,
+            OpenPhase::Auth => Phase::Auth,
+        };
+        match self.observer.time(observed, timeout(deadline, work)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.error(phase, error.into(), encrypted)),
             Err(_) => Err(self.error(phase, Cause::Deadline(deadline), encrypted)),

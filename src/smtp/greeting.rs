@@ -29,7 +29,7 @@ pub(super) enum Error {
 /// What the server said it can do (EHLO keywords, in any case).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a keyword that is there or not")]
-pub struct Capabilities {
+pub(super) struct Capabilities {
     /// RFC 2920.
     pub pipelining: bool,
     /// RFC 1870.
@@ -77,7 +77,7 @@ impl Capabilities {
     }
 
     /// Whether this mechanism is offered.
-    pub fn offers_auth(&self, mechanism: &str) -> bool {
+    pub(super) fn offers_auth(&self, mechanism: &str) -> bool {
         self.auth.iter().any(|offered| offered.eq_ignore_ascii_case(mechanism))
     }
 }

@@ -4,6 +4,7 @@
 
 mod pace;
 mod rate;
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use tracing::{debug, error, info, warn};
 
 pub use self::pace::Permit;
 use self::rate::Rate;
+pub use self::report::{GateReport, Report};
 use crate::{config::RateLimit, delay::Delays};
 
 /// First delay before a relay that is down is tried again.
@@ -56,6 +58,12 @@ struct State {
     gate: Gate,
     /// Counts how often the gate was shut: what was begun before says nothing about the relay now.
     shut: u64,
+    /// Since when it is shut, and what was seen last.
+    outage: Option<(Instant, String)>,
+    /// How often it went from open to shut.
+    outages: u64,
+    /// Replies that asked for a slower pace.
+    throttled: u64,
     delays: Delays,
     /// For a login that was refused, beside working sessions too.
     login_delays: Delays,
@@ -110,6 +118,9 @@ impl Relay {
             state: Mutex::new(State {
                 gate: Gate::Open,
                 shut: 0,
+                outage: None,
+                outages: 0,
+                throttled: 0,
                 delays: Delays::new(FIRST_PROBE, 2.0, 0.1, max_delay),
                 login_delays: Delays::new(FIRST_LOGIN.0, FIRST_LOGIN.1, 0.1, max_delay),
                 open: 0,
@@ -291,7 +302,11 @@ impl Relay {
         } else {
             warn!(why, retry_in = ?delay, "the relay is still down");
         }
-        state.gate = Gate::Down(Instant::now() + delay);
+        let now = Instant::now();
+        state.outages += u64::from(state.outage.is_none());
+        let since = state.outage.as_ref().map_or(now, |(since, _)| *since);
+        state.outage = Some((since, why.to_owned()));
+        state.gate = Gate::Down(now + delay);
         state.shut += 1;
         // how many sessions it took before says nothing of how many it takes when it is back
         state.limit = self.sessions;
@@ -307,6 +322,7 @@ impl Relay {
         let mut state = self.lock();
         if state.shut == pass.shut && !matches!(state.gate, Gate::Open) {
             state.gate = Gate::Open;
+            state.outage = None;
             state.delays.reset();
             state.login_delays.reset();
             drop(state);
@@ -358,7 +374,11 @@ impl Relay {
     /// The relay asked for a slower pace.
     pub fn throttled(&self) {
         let now = Instant::now();
-        let halved = self.lock().rate.halve(now);
+        let halved = {
+            let mut state = self.lock();
+            state.throttled += 1;
+            state.rate.halve(now)
+        };
         if let Some(rate) = halved {
             self.pace.changed.notify_one();
             warn!(mails_per_second = rate, "the relay throttles: the rate is halved");

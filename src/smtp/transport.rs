@@ -14,7 +14,6 @@ use std::{
 };
 
 use lettre::transport::smtp::client::AsyncTokioStream;
-use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -34,16 +33,6 @@ pub(super) enum Stream {
 impl Stream {
     pub(super) fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls(_))
-    }
-
-    fn encrypted(&self) -> Option<Encrypted> {
-        let Self::Tls(stream) = self else { return None };
-        let (_, tls) = stream.get_ref();
-        Some(Encrypted {
-            version: tls.protocol_version()?.as_str().unwrap_or("unknown"),
-            cipher_suite: tls.negotiated_cipher_suite()?.suite().as_str().unwrap_or("unknown"),
-            certificates: tls.peer_certificates().map(<[_]>::to_vec).unwrap_or_default(),
-        })
     }
 
     fn peer_addr(&self) -> io::Result<SocketAddr> {
@@ -86,17 +75,6 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// How a session is encrypted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Encrypted {
-    /// Such as `TLSv1_3`.
-    pub version: &'static str,
-    /// Such as `TLS13_AES_256_GCM_SHA384`.
-    pub cipher_suite: &'static str,
-    /// The server's certificate, and those that it sent with it, in DER.
-    pub certificates: Vec<CertificateDer<'static>>,
-}
-
 /// A handle on the one stream of a session; lettre holds one and reads its replies from it, the session another and
 /// writes what lettre cannot: groups of commands, and a body with its dot.
 ///
@@ -127,12 +105,16 @@ impl Wire {
         })))
     }
 
-    pub(super) fn go_live(&self) {
-        self.lock().rehearsing = false;
+    /// The certificate that the server showed, in DER; `None` where nothing is encrypted.
+    pub(super) fn certificate(&self) -> Option<Vec<u8>> {
+        match &self.lock().stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(tls) => Some(tls.get_ref().1.peer_certificates()?.first()?.to_vec()),
+        }
     }
 
-    pub(super) fn encrypted(&self) -> Option<Encrypted> {
-        self.lock().stream.encrypted()
+    pub(super) fn go_live(&self) {
+        self.lock().rehearsing = false;
     }
 
     /// The code of the reply that was read last of those not asked for yet, as the server wrote it.

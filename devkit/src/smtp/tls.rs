@@ -19,24 +19,24 @@ pub(super) enum Mode {
     Implicit,
 }
 
-pub(super) struct Tls {
-    pub(super) ca_pem: String,
+pub(crate) struct Tls {
+    pub(crate) ca_pem: String,
     /// Certificate and key of a client, from the same authority.
     pub(super) client_pem: (String, String),
-    pub(super) acceptor: TlsAcceptor,
+    pub(crate) acceptor: TlsAcceptor,
 }
 
 /// What the certificate is like, and whether clients need one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Certificate {
-    pub(super) names: Vec<String>,
-    pub(super) expired: bool,
-    pub(super) from_clients: bool,
+pub(crate) struct Certificate {
+    pub(crate) names: Vec<String>,
+    pub(crate) expired: bool,
+    pub(crate) from_clients: bool,
 }
 
 impl Tls {
     /// An authority of its own and a certificate for these names, which may be addresses.
-    pub(super) fn new(wanted: &Certificate) -> Result<Self, StartError> {
+    pub(crate) fn new(wanted: &Certificate) -> Result<Self, StartError> {
         let ca_key = KeyPair::generate()?;
         let mut ca = CertificateParams::new(Vec::new())?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

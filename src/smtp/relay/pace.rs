@@ -102,6 +102,6 @@ impl Relay {
     /// Mails a second that may be sent right now: the limit of the settings, or less while the relay throttles. `None`
     /// where nothing limits them.
     pub fn rate(&self) -> Option<f64> {
-        self.lock().rate.in_force(Instant::now())
+        self.report().rate
     }
 }
