@@ -3,6 +3,7 @@
 //! Raw texts end here: what a [`Config`] holds is valid.
 
 mod env;
+mod login;
 mod reader;
 mod secret;
 mod show;
@@ -123,12 +124,16 @@ pub struct Smtp {
     pub port: u16,
     /// How the session is protected.
     pub encryption: Encryption,
-    /// User and password for AUTH.
+    /// Who we are at AUTH.
     pub credentials: Option<Credentials>,
+    /// How this is said.
+    pub auth: AuthMethod,
     /// Lets a password cross an unencrypted connection to another host.
     pub allow_insecure_auth: bool,
     /// PEM file with further trusted certificate authorities.
     pub ca_file: Option<PathBuf>,
+    /// PEM files with the certificate that we show, and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// Name in EHLO.
     pub hello_name: String,
     /// Sessions at the most, 1..=1000.
@@ -143,6 +148,24 @@ pub struct Smtp {
     pub timeouts: Timeouts,
     /// Replies that mean "slower" beside those that always do.
     pub throttle_replies: BTreeSet<ReplyPattern>,
+    /// The most mails in any span, over all sessions.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// The most mails in any span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Mails, `1..=1_000_000`.
+    pub count: u32,
+    /// The span: a second, a minute or an hour.
+    pub per: Duration,
+}
+
+impl RateLimit {
+    /// Mails a second, taken over the whole span.
+    pub fn per_second(&self) -> f64 {
+        f64::from(self.count) / self.per.as_secs_f64()
+    }
 }
 
 /// How the session is protected.
@@ -156,13 +179,30 @@ pub enum Encryption {
     Tls,
 }
 
-/// User and password for AUTH.
+/// Who we are at AUTH: a user with a password, an access token, or both.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// User name.
     pub user: String,
     /// Password, or its file.
-    pub password: SecretSource,
+    pub password: Option<SecretSource>,
+    /// File of an OAuth 2.0 access token.
+    pub token: Option<SecretSource>,
+}
+
+/// Which SASL mechanism is used at AUTH (RFC 4954).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// The best that the server offers and that there are credentials for.
+    Auto,
+    /// PLAIN (RFC 4616).
+    Plain,
+    /// LOGIN, which has no standard.
+    Login,
+    /// XOAUTH2, as Google and Microsoft describe it.
+    Xoauth2,
+    /// OAUTHBEARER (RFC 7628).
+    OauthBearer,
 }
 
 /// A deadline for each phase of a session (RFC 5321 4.5.3.2).

@@ -118,7 +118,8 @@ impl Service {
         let client = SharedClient::new(dial.clone());
         let coordinator = Coordinator::new(dial.clone(), config.kafka.group_id.as_str());
         let smtp = &config.smtp;
-        let relay = Arc::new(Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay));
+        let relay = Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay);
+        let relay = Arc::new(relay.limited_to(smtp.rate_limit));
         let mut registry = Registry::default();
         let kafka = &config.kafka;
         let topics = [&kafka.topic_high, &kafka.topic_normal, &kafka.topic_low].map(String::as_str);

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use devkit::smtp::{Action, Builder, Command, End, SmtpServer, on};
 use lettre::Address;
 use postlane::{
-    config::{Credentials, Encryption, Secret, SecretSource, Smtp, Timeouts},
+    config::{AuthMethod, Credentials, Encryption, Secret, SecretSource, Smtp, Timeouts},
     smtp::{Attempt, Class, Connector, Data, OpenError, OpenPhase, Outgoing, Progress, Session, Verdict, classify},
 };
 
@@ -22,8 +22,10 @@ fn settings(server: &SmtpServer) -> Smtp {
         port: server.port(),
         encryption: Encryption::None,
         credentials: None,
+        auth: AuthMethod::Auto,
         allow_insecure_auth: false,
         ca_file: None,
+        identity: None,
         hello_name: "client.example".to_owned(),
         sessions: 1,
         sessions_reserved: 0,
@@ -41,7 +43,13 @@ fn settings(server: &SmtpServer) -> Smtp {
             quit: PATIENCE,
         },
         throttle_replies: BTreeSet::new(),
+        rate_limit: None,
     }
+}
+
+fn credentials() -> Credentials {
+    let password = Some(SecretSource::Value(Secret::new("secret")));
+    Credentials { user: "me".to_owned(), password, token: None }
 }
 
 async fn open_with(server: &SmtpServer, change: impl FnOnce(&mut Smtp)) -> Result<Session, OpenError> {
@@ -144,7 +152,7 @@ async fn without_pipelining_the_same_mail_arrives() {
 #[tokio::test]
 async fn lower_case_keywords_are_keywords() {
     let server = SmtpServer::builder().lower_case_keywords().size(Some(70)).login("me", "secret").start().await;
-    let credentials = Some(Credentials { user: "me".to_owned(), password: SecretSource::Value(Secret::new("secret")) });
+    let credentials = Some(credentials());
     let mut session = open_with(&server, |smtp| smtp.credentials = credentials).await.expect("a session");
     assert!(is_sent(&send(&mut session, &["a@example.com"]).await));
     assert_eq!(send_bytes(&mut session, &["a@example.com"], &[b'x'; 71]).await, Attempt::TooLarge { limit: 70 });
@@ -166,8 +174,7 @@ async fn encrypted(builder: Builder, encryption: Encryption) -> (SmtpServer, Res
     let change = |smtp: &mut Smtp| {
         smtp.encryption = encryption;
         smtp.ca_file = Some(authority.0.clone());
-        smtp.credentials =
-            Some(Credentials { user: "me".to_owned(), password: SecretSource::Value(Secret::new("secret")) });
+        smtp.credentials = Some(credentials());
     };
     let session = open_with(&server, change).await;
     (server, session)
@@ -201,13 +208,88 @@ async fn an_unknown_authority_and_a_wrong_name_are_refused() {
         let server = offering(encryption).start().await;
         let error = open_with(&server, |smtp| smtp.encryption = encryption).await.expect_err("an unknown authority");
         assert_eq!((error.phase(), error.reply()), (OpenPhase::Tls, None));
-        assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+        assert!(error.to_string().ends_with("authority that is not trusted: add that to SMTP_CA_FILE"), "{error}");
 
         let builder = offering(encryption).certificate_names(&["other.example"]);
         let (_server, session) = encrypted(builder, encryption).await;
         let error = session.expect_err("a wrong name");
         assert_eq!(error.phase(), OpenPhase::Tls);
-        assert!(error.to_string().contains("not valid for name"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with("is not for localhost, but for other.example; SMTP_HOST must be a name that it is for"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_refused() {
+    let (_server, session) = encrypted(offering(Encryption::Tls).expired_certificate(), Encryption::Tls).await;
+    let error = session.expect_err("an old certificate");
+    let expected = "its certificate has expired; whoever runs SMTP_HOST must renew it";
+    assert!(error.to_string().ends_with(expected), "{error}");
+}
+
+#[tokio::test]
+async fn tls_to_a_port_without_and_the_reverse_say_so() {
+    let plain = SmtpServer::builder().start().await;
+    let error = open_with(&plain, |smtp| smtp.encryption = Encryption::Tls).await.expect_err("no TLS there");
+    let expected = "it does not answer in TLS: is it a plain-text port?; look at SMTP_PORT and SMTP_ENCRYPTION";
+    assert!(error.to_string().ends_with(expected), "{error}");
+
+    let tls = SmtpServer::builder().implicit_tls().start().await;
+    for encryption in [Encryption::None, Encryption::StartTls] {
+        let error = open_with(&tls, |smtp| {
+            smtp.encryption = encryption;
+            smtp.timeouts.greeting = SOON;
+        });
+        let error = error.await.expect_err("TLS there").to_string();
+        assert!(error.contains("the banner failed: no answer within 80ms; if it expects TLS"), "{error}");
+        assert!(error.contains("set SMTP_ENCRYPTION=tls, else look at SMTP_PORT"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_our_certificate_gets_it() {
+    for encryption in [Encryption::StartTls, Encryption::Tls] {
+        let server = offering(encryption).require_client_certificate().start().await;
+        let ca = Authority::of(&server);
+        let open = |identity| {
+            open_with(&server, |smtp| {
+                (smtp.encryption, smtp.ca_file, smtp.identity) = (encryption, Some(ca.0.clone()), identity);
+            })
+        };
+        let error = open(None).await.expect_err("nobody").to_string();
+        assert!(error.ends_with("; look at SMTP_CERTIFICATE_FILE"), "{error}");
+        let folder = tempfile::tempdir().expect("a folder");
+        let (certificate, key) = server.client_identity_pem().expect("TLS");
+        let files = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name));
+        for (file, text) in files.iter().zip([certificate, key]) {
+            std::fs::write(file, text).expect("a file");
+        }
+        let [certificate, key] = files;
+        let session = open(Some((certificate, key))).await.expect("a session");
+        assert!(session.certificate().is_some() && session.offers().encrypted);
+    }
+}
+
+#[tokio::test]
+async fn tokens_log_in() {
+    for mechanism in ["XOAUTH2", "OAUTHBEARER"] {
+        let server = SmtpServer::builder().token("me", "ya29.good").mechanisms(&[mechanism]).require_auth();
+        let server = server.start().await;
+        let with = |token: &str| {
+            let token = Some(SecretSource::Value(Secret::new(token)));
+            Some(Credentials { user: "me".to_owned(), password: None, token })
+        };
+        let mut session = open_with(&server, |smtp| smtp.credentials = with("ya29.good")).await.expect("a session");
+        assert!(is_sent(&send(&mut session, &["a@example.com"]).await));
+        assert_eq!(server.ledger().accepted()[0].user.as_deref(), Some("me"));
+        let error = open_with(&server, |smtp| smtp.credentials = with("ya29.old")).await.expect_err("an old token");
+        let expected = format!("to AUTH {mechanism} (schemes bearer, status 401); look at SMTP_USER and SMTP_PASSWORD");
+        assert!(error.is_login_refused() && error.to_string().ends_with(&expected), "{error}");
+        assert_clean(&server);
     }
 }
 
@@ -221,7 +303,10 @@ async fn tls_that_is_refused_or_breaks_off_is_an_error() {
     let hang_up = || on(Command::Handshake).act(Action::HangUp);
     for encryption in [Encryption::StartTls, Encryption::Tls] {
         let (_server, session) = encrypted(offering(encryption).rule(hang_up()), encryption).await;
-        assert_eq!(session.expect_err("no TLS").phase(), OpenPhase::Tls);
+        let error = session.expect_err("no TLS");
+        assert_eq!(error.phase(), OpenPhase::Tls);
+        let expected = "closed during the TLS handshake: is it a TLS port?; look at SMTP_PORT and SMTP_ENCRYPTION";
+        assert!(error.to_string().ends_with(expected), "{error}");
     }
 }
 

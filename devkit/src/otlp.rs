@@ -31,7 +31,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::smtp::tls::Tls;
+use crate::smtp::tls::{Certificate, Tls};
 
 /// How the collector answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,8 @@ impl Collector {
     /// # Panics
     /// When there is no free port.
     pub async fn start_tls(behaviour: Behaviour) -> Self {
-        let tls = Tls::new(&["127.0.0.1".to_owned()]).expect("a certificate");
+        let tls = Tls::new(&Certificate { names: vec!["127.0.0.1".to_owned()], ..Certificate::default() })
+            .expect("a certificate");
         Self::with(behaviour, Some(tls)).await
     }
 

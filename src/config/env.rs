@@ -14,7 +14,7 @@ use lettre::Address;
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigError, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Smtp, Timeouts, Topics,
+    Config, ConfigError, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Smtp, Timeouts, Topics, login,
     reader::Reader, values,
 };
 use crate::{event::parse_mailbox, smtp::Outgoing};
@@ -33,11 +33,12 @@ macro_rules! variables {
 }
 
 variables!(KafkaVariables: brokers, topic, topic_high, topic_normal, topic_low, dlq_topic, group_id, auto_offset_reset,
-    create_topics, topic_partitions, topic_replication_factor, dlq_retention, discovery_interval, fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
-variables!(SmtpVariables: host, port, user, username, password, password_file, encryption, allow_insecure_auth, ca_file,
-    hello_name, sessions, sessions_reserved, max_messages_per_session, idle_timeout, throttle_replies, connect_timeout,
-    tls_timeout, greeting_timeout, auth_timeout, command_timeout, data_timeout, body_timeout, final_dot_timeout,
-    quit_timeout);
+    create_topics, topic_partitions, topic_replication_factor, dlq_retention, discovery_interval, fetch_max_bytes,
+    fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
+variables!(SmtpVariables: host, port, user, username, password, password_file, token_file, auth, encryption,
+    allow_insecure_auth, ca_file, certificate_file, key_file, rate_limit, hello_name, sessions, sessions_reserved,
+    max_messages_per_session, idle_timeout, throttle_replies, connect_timeout, tls_timeout, greeting_timeout,
+    auth_timeout, command_timeout, data_timeout, body_timeout, final_dot_timeout, quit_timeout);
 variables!(MailVariables: from, envelope_from, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
 variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, http_addr, log_format,
@@ -279,9 +280,18 @@ fn smtp(reader: &mut Reader, raw: &SmtpVariables, other: &OtherVariables) -> Smt
         "true or false",
         values::boolean,
     );
-    let credentials = credentials(reader, raw);
+    let (credentials, auth) = login::read(
+        reader,
+        &login::Texts {
+            users: [("SMTP_USER", raw.user.as_ref()), ("SMTP_USERNAME", raw.username.as_ref())],
+            password: raw.password.as_ref(),
+            password_file: raw.password_file.as_ref(),
+            token_file: raw.token_file.as_ref(),
+            auth: raw.auth.as_ref(),
+        },
+    );
     if credentials.is_some() && encryption == Encryption::None && !allow_insecure_auth && !is_this_host(&host) {
-        let expected = "starttls or tls, since SMTP_USER is set: a password does not cross an unencrypted connection \
+        let expected = "starttls or tls, since SMTP_USER is set: a secret does not cross an unencrypted connection \
                         to another host unless SMTP_ALLOW_INSECURE_AUTH=true";
         reader.problem("SMTP_ENCRYPTION", Some("none"), expected);
     }
@@ -293,8 +303,10 @@ fn smtp(reader: &mut Reader, raw: &SmtpVariables, other: &OtherVariables) -> Smt
         port,
         encryption,
         credentials,
+        auth,
         allow_insecure_auth,
         ca_file: raw.ca_file.as_ref().filter(|text| !text.is_empty()).map(PathBuf::from),
+        identity: login::identity(reader, raw.certificate_file.as_ref(), raw.key_file.as_ref()),
         hello_name: reader.value(
             "SMTP_HELLO_NAME",
             raw.hello_name.as_ref(),
@@ -327,6 +339,12 @@ fn smtp(reader: &mut Reader, raw: &SmtpVariables, other: &OtherVariables) -> Smt
             "codes such as 452 or 5.4.5, separated by commas",
             |text| text.split(',').map(|part| values::reply_pattern(part.trim())).collect(),
         ),
+        rate_limit: reader.optional(
+            "SMTP_RATE_LIMIT",
+            raw.rate_limit.as_ref(),
+            "mails in a second, a minute or an hour such as 14/s, 600/min or 50000/h, up to 1000000",
+            values::rate_limit,
+        ),
         host,
     }
 }
@@ -343,27 +361,6 @@ fn timeouts(reader: &mut Reader, raw: &SmtpVariables) -> Timeouts {
         body: reader.duration("SMTP_BODY_TIMEOUT", raw.body_timeout.as_ref(), seconds(180)),
         final_dot: reader.duration("SMTP_FINAL_DOT_TIMEOUT", raw.final_dot_timeout.as_ref(), seconds(600)),
         quit: reader.duration("SMTP_QUIT_TIMEOUT", raw.quit_timeout.as_ref(), seconds(2)),
-    }
-}
-
-fn credentials(reader: &mut Reader, raw: &SmtpVariables) -> Option<Credentials> {
-    let (user_name, user) = reader.either(("SMTP_USER", raw.user.as_ref()), ("SMTP_USERNAME", raw.username.as_ref()));
-    let user = reader.optional(user_name, user, "a user name without control characters", |text| {
-        (!text.chars().any(char::is_control)).then(|| text.to_owned())
-    });
-    let password =
-        reader.secret(("SMTP_PASSWORD", raw.password.as_ref()), ("SMTP_PASSWORD_FILE", raw.password_file.as_ref()));
-    match (user, password) {
-        (Some(user), Some(password)) => Some(Credentials { user, password }),
-        (Some(_), None) => {
-            reader.problem("SMTP_PASSWORD", None, "the password of SMTP_USER (or SMTP_PASSWORD_FILE)");
-            None
-        }
-        (None, Some(_)) => {
-            reader.problem("SMTP_USER", None, "the user of SMTP_PASSWORD");
-            None
-        }
-        (None, None) => None,
     }
 }
 

@@ -62,6 +62,14 @@ pub enum SecretError {
 }
 
 impl SecretSource {
+    /// Where the file lies, if it is one.
+    pub fn file(&self) -> Option<String> {
+        match self {
+            Self::Value(_) => None,
+            Self::File { path, .. } => Some(path.display().to_string()),
+        }
+    }
+
     /// The secret as it stands now.
     ///
     /// # Errors

@@ -1,12 +1,16 @@
 //! The effective configuration as names and values, secrets masked.
 
-use super::{Config, Encryption, LogFormat, OffsetReset, Telemetry, TracesExporter, values};
+use std::path::PathBuf;
+
+use super::{
+    AuthMethod, Config, Encryption, LogFormat, OffsetReset, SecretSource, Smtp, Telemetry, TracesExporter, values,
+};
 
 impl Config {
     /// Every setting under the name of its variable, in the order of the documentation.
     pub fn effective(&self) -> Vec<(&'static str, String)> {
         let (duration, size) = (values::duration_text, values::size_text);
-        let (kafka, smtp, mail, retry) = (&self.kafka, &self.smtp, &self.mail, &self.retry);
+        let (kafka, mail, retry) = (&self.kafka, &self.mail, &self.retry);
         let text = |value: Option<String>| value.unwrap_or_default();
         let mut settings = vec![
             ("KAFKA_BROKERS", kafka.brokers.join(",")),
@@ -36,43 +40,9 @@ impl Config {
             ("KAFKA_WINDOW_BYTES", size(kafka.window_bytes)),
             ("COMMIT_INTERVAL", duration(kafka.commit_interval)),
             ("PRIORITY_WEIGHTS", self.weights.map(|weight| weight.to_string()).join(":")),
-            ("SMTP_HOST", smtp.host.clone()),
-            ("SMTP_PORT", smtp.port.to_string()),
-            (
-                "SMTP_ENCRYPTION",
-                match smtp.encryption {
-                    Encryption::None => "none",
-                    Encryption::StartTls => "starttls",
-                    Encryption::Tls => "tls",
-                }
-                .to_owned(),
-            ),
-            ("SMTP_USER", text(smtp.credentials.as_ref().map(|credentials| credentials.user.clone()))),
-            ("SMTP_PASSWORD", text(smtp.credentials.as_ref().map(|_| "***".to_owned()))),
-            ("SMTP_ALLOW_INSECURE_AUTH", smtp.allow_insecure_auth.to_string()),
-            ("SMTP_CA_FILE", text(smtp.ca_file.as_ref().map(|file| file.display().to_string()))),
-            ("SMTP_HELLO_NAME", smtp.hello_name.clone()),
-            ("SMTP_SESSIONS", smtp.sessions.to_string()),
-            ("SMTP_SESSIONS_RESERVED", smtp.sessions_reserved.to_string()),
-            ("SMTP_MAX_MESSAGES_PER_SESSION", smtp.max_messages_per_session.to_string()),
-            ("SMTP_IDLE_TIMEOUT", duration(smtp.idle_timeout)),
-            ("SMTP_CONNECT_TIMEOUT", duration(smtp.timeouts.connect)),
-            ("SMTP_TLS_TIMEOUT", duration(smtp.timeouts.tls)),
-            ("SMTP_GREETING_TIMEOUT", duration(smtp.timeouts.greeting)),
-            ("SMTP_AUTH_TIMEOUT", duration(smtp.timeouts.auth)),
-            ("SMTP_COMMAND_TIMEOUT", duration(smtp.timeouts.command)),
-            ("SMTP_DATA_TIMEOUT", duration(smtp.timeouts.data)),
-            ("SMTP_BODY_TIMEOUT", duration(smtp.timeouts.body)),
-            ("SMTP_FINAL_DOT_TIMEOUT", duration(smtp.timeouts.final_dot)),
-            ("SMTP_QUIT_TIMEOUT", duration(smtp.timeouts.quit)),
-            (
-                "SMTP_THROTTLE_REPLIES",
-                smtp.throttle_replies
-                    .iter()
-                    .map(|pattern| values::reply_pattern_text(*pattern))
-                    .collect::<Vec<_>>()
-                    .join(","),
-            ),
+        ];
+        settings.extend(self.smtp.effective());
+        settings.extend([
             ("MAIL_FROM", text(mail.from.as_ref().map(ToString::to_string))),
             ("MAIL_ENVELOPE_FROM", text(mail.envelope_from.as_ref().map(ToString::to_string))),
             ("MAIL_MAX_SIZE", size(mail.max_size)),
@@ -95,9 +65,73 @@ impl Config {
                 .to_owned(),
             ),
             ("RUST_LOG", self.log_filter.clone()),
-        ];
+        ]);
         settings.extend(telemetry(&self.telemetry));
         settings
+    }
+}
+
+impl Smtp {
+    fn effective(&self) -> Vec<(&'static str, String)> {
+        let (smtp, duration) = (self, values::duration_text);
+        let text = |value: Option<String>| value.unwrap_or_default();
+        let path = |file: Option<&PathBuf>| file.map(|file| file.display().to_string()).unwrap_or_default();
+        let password = smtp.credentials.as_ref().and_then(|credentials| credentials.password.as_ref());
+        let token = smtp.credentials.as_ref().and_then(|credentials| credentials.token.as_ref());
+        vec![
+            ("SMTP_HOST", smtp.host.clone()),
+            ("SMTP_PORT", smtp.port.to_string()),
+            (
+                "SMTP_ENCRYPTION",
+                match smtp.encryption {
+                    Encryption::None => "none",
+                    Encryption::StartTls => "starttls",
+                    Encryption::Tls => "tls",
+                }
+                .to_owned(),
+            ),
+            ("SMTP_USER", text(smtp.credentials.as_ref().map(|credentials| credentials.user.clone()))),
+            ("SMTP_PASSWORD", text(password.map(|_| "***".to_owned()))),
+            ("SMTP_TOKEN_FILE", text(token.and_then(SecretSource::file))),
+            (
+                "SMTP_AUTH",
+                match smtp.auth {
+                    AuthMethod::Auto => "auto",
+                    AuthMethod::Plain => "plain",
+                    AuthMethod::Login => "login",
+                    AuthMethod::Xoauth2 => "xoauth2",
+                    AuthMethod::OauthBearer => "oauthbearer",
+                }
+                .to_owned(),
+            ),
+            ("SMTP_ALLOW_INSECURE_AUTH", smtp.allow_insecure_auth.to_string()),
+            ("SMTP_CA_FILE", path(smtp.ca_file.as_ref())),
+            ("SMTP_CERTIFICATE_FILE", path(smtp.identity.as_ref().map(|(certificate, _)| certificate))),
+            ("SMTP_KEY_FILE", path(smtp.identity.as_ref().map(|(_, key)| key))),
+            ("SMTP_HELLO_NAME", smtp.hello_name.clone()),
+            ("SMTP_SESSIONS", smtp.sessions.to_string()),
+            ("SMTP_SESSIONS_RESERVED", smtp.sessions_reserved.to_string()),
+            ("SMTP_MAX_MESSAGES_PER_SESSION", smtp.max_messages_per_session.to_string()),
+            ("SMTP_IDLE_TIMEOUT", duration(smtp.idle_timeout)),
+            ("SMTP_CONNECT_TIMEOUT", duration(smtp.timeouts.connect)),
+            ("SMTP_TLS_TIMEOUT", duration(smtp.timeouts.tls)),
+            ("SMTP_GREETING_TIMEOUT", duration(smtp.timeouts.greeting)),
+            ("SMTP_AUTH_TIMEOUT", duration(smtp.timeouts.auth)),
+            ("SMTP_COMMAND_TIMEOUT", duration(smtp.timeouts.command)),
+            ("SMTP_DATA_TIMEOUT", duration(smtp.timeouts.data)),
+            ("SMTP_BODY_TIMEOUT", duration(smtp.timeouts.body)),
+            ("SMTP_FINAL_DOT_TIMEOUT", duration(smtp.timeouts.final_dot)),
+            ("SMTP_QUIT_TIMEOUT", duration(smtp.timeouts.quit)),
+            (
+                "SMTP_THROTTLE_REPLIES",
+                smtp.throttle_replies
+                    .iter()
+                    .map(|pattern| values::reply_pattern_text(*pattern))
+                    .collect::<Vec<_>>()
+                    .join(","),
+            ),
+            ("SMTP_RATE_LIMIT", text(smtp.rate_limit.map(values::rate_limit_text))),
+        ]
     }
 }
 

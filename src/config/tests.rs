@@ -106,7 +106,10 @@ fn a_password_does_not_cross_the_network_in_the_clear() {
 #[test]
 fn a_secret_is_never_shown() {
     let config = with(&[("SMTP_USERNAME", "me"), ("SMTP_PASSWORD", "hunter2")]).unwrap();
-    assert_eq!(config.smtp.credentials.as_ref().unwrap().password.read().unwrap().reveal(), "hunter2");
+    assert_eq!(
+        config.smtp.credentials.as_ref().unwrap().password.as_ref().unwrap().read().unwrap().reveal(),
+        "hunter2"
+    );
     assert!(!format!("{config:?} {:?}", config.effective()).contains("hunter2"));
     assert!(config.effective().contains(&("SMTP_PASSWORD", "***".to_owned())));
     let error = with(&[("SMTP_PASSWORD", "hun\0ter2")]).unwrap_err();
@@ -119,11 +122,47 @@ fn a_password_file_is_read_without_its_line_end() {
     std::fs::write(&file, "hunter2\n").unwrap();
     let path = file.to_str().unwrap();
     let config = with(&[("SMTP_USER", "me"), ("SMTP_PASSWORD_FILE", path)]).unwrap();
-    assert_eq!(config.smtp.credentials.unwrap().password.read().unwrap().reveal(), "hunter2");
+    assert_eq!(config.smtp.credentials.unwrap().password.unwrap().read().unwrap().reveal(), "hunter2");
     let both = with(&[("SMTP_USER", "me"), ("SMTP_PASSWORD_FILE", path), ("SMTP_PASSWORD", "x")]);
     assert!(wrong(both).contains(&"SMTP_PASSWORD_FILE".to_owned()));
     std::fs::remove_file(&file).unwrap();
     assert_eq!(wrong(with(&[("SMTP_USER", "me"), ("SMTP_PASSWORD_FILE", path)]))[0], "SMTP_PASSWORD_FILE");
+}
+
+#[test]
+fn a_mechanism_needs_its_secret() {
+    let file = std::env::temp_dir().join(format!("postlane-token-{}", std::process::id()));
+    std::fs::write(&file, "ya29.token\n").unwrap();
+    let token = ("SMTP_TOKEN_FILE", file.to_str().unwrap());
+    let (user, password) = (("SMTP_USER", "me"), ("SMTP_PASSWORD", "hunter2"));
+    let auth = |method| ("SMTP_AUTH", method);
+    for good in [
+        &[user, token][..],
+        &[user, token, password],
+        &[user, token, auth("XOAUTH2")],
+        &[user, token, auth("oauthbearer")],
+        &[user, password, auth("login")],
+        &[auth("auto")],
+    ] {
+        let config = with(good).unwrap();
+        assert_eq!(config.smtp.credentials.is_some(), good.contains(&user), "{good:?}");
+    }
+    for (bad, variable) in [
+        (&[user][..], "SMTP_PASSWORD"),
+        (&[user, token, auth("plain")], "SMTP_PASSWORD"),
+        (&[user, password, auth("xoauth2")], "SMTP_TOKEN_FILE"),
+        (&[token], "SMTP_USER"),
+        (&[auth("login")], "SMTP_USER"),
+        (&[user, password, auth("cram-md5")], "SMTP_AUTH"),
+        (&[user, token, ("SMTP_PORT", "25")], "SMTP_ENCRYPTION"),
+        (&[("SMTP_KEY_FILE", "key.pem")], "SMTP_CERTIFICATE_FILE"),
+        (&[("SMTP_CERTIFICATE_FILE", "certificate.pem")], "SMTP_KEY_FILE"),
+        (&[("SMTP_RATE_LIMIT", "14")], "SMTP_RATE_LIMIT"),
+    ] {
+        assert_eq!(wrong(with(bad)), [variable], "{bad:?}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(wrong(with(&[user, token]))[0], "SMTP_TOKEN_FILE");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{ReplyPattern, Sampler};
+use super::{RateLimit, ReplyPattern, Sampler};
 
 /// `250ms`, `30s`, `5m`, `2h`: a whole number and its unit.
 pub(super) fn duration(text: &str) -> Option<Duration> {
@@ -102,6 +102,29 @@ pub(super) fn reply_pattern_text(pattern: ReplyPattern) -> String {
         ReplyPattern::Code(code) => code.to_string(),
         ReplyPattern::Enhanced(class, subject, detail) => format!("{class}.{subject}.{detail}"),
     }
+}
+
+/// `14/s`, `600/min`, `50000/h`: up to a million mails in a second, a minute or an hour.
+pub(super) fn rate_limit(text: &str) -> Option<RateLimit> {
+    let (count, unit) = text.split_once('/')?;
+    let per = match unit.trim() {
+        "s" => Duration::from_secs(1),
+        "min" | "m" => Duration::from_secs(60),
+        "h" => Duration::from_secs(3600),
+        _ => return None,
+    };
+    let count = count.trim_end().parse().ok().filter(|count| (1..=1_000_000).contains(count))?;
+    Some(RateLimit { count, per })
+}
+
+/// The text that [`rate_limit`] reads back.
+pub(super) fn rate_limit_text(limit: RateLimit) -> String {
+    let unit = match limit.per.as_secs() {
+        1 => "s",
+        60 => "min",
+        _ => "h",
+    };
+    format!("{}/{unit}", limit.count)
 }
 
 /// `host:port`, or `host` with Kafka's port 9092; IPv6 in brackets.
@@ -243,6 +266,19 @@ mod tests {
         }
         for text in ["250", "2.0.0", "5.4", "abc", ""] {
             assert_eq!(reply_pattern(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn rate_limits() {
+        for (text, count, seconds) in [("14/s", 14, 1), ("600/min", 600, 60), ("50000/h", 50_000, 3600)] {
+            let limit = rate_limit(text).expect(text);
+            assert_eq!(limit, RateLimit { count, per: Duration::from_secs(seconds) });
+            assert_eq!(rate_limit_text(limit), text);
+        }
+        assert_eq!(rate_limit("10 / m"), rate_limit("10/min"));
+        for text in ["", "14", "/s", "0/s", "-1/s", "1.5/s", "14/d", "1000001/h", "14/s/s"] {
+            assert_eq!(rate_limit(text), None, "{text}");
         }
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::{Attempted, Job, Pipeline};
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     schedule::Slot,
     smtp::{
         Attempt, Class, Connector, Observer, Outgoing, Progress, Session, Stage, Verdict, classify,
-        relay::{Pass, SessionPlace},
+        relay::{Pass, Permit, SessionPlace},
     },
 };
 
@@ -90,6 +90,10 @@ impl Worker {
     /// Sends one mail, once the relay lets it through and a session is there.
     async fn serve(&mut self) {
         let drain = self.pipeline.shutdown.drain.clone();
+        // as long as the rate in force asks for
+        self.station.busy();
+        let Some(permit) = self.pace().await else { return };
+        self.station.free();
         if !self.pipeline.relay.is_open() {
             // a session that only waits may be what keeps the probe's from being opened
             self.close().await;
@@ -103,6 +107,7 @@ impl Worker {
         let pass = match self.hold_session(pass).await {
             Ok(pass) => pass,
             Err(NoSession::Full) => {
+                drop(permit);
                 self.station.free();
                 // the mail that woke us may be for a worker with a session
                 self.pipeline.lanes.wake();
@@ -116,15 +121,27 @@ impl Worker {
             }
             Err(NoSession::Stop) => return,
         };
-        // as long as the rate in force asks for
         self.station.busy();
-        if drain.run_until_cancelled(self.pipeline.relay.pace()).await.is_none() {
-            return;
-        }
         self.pipeline.lanes.set_others_limit(self.pipeline.relay.others_limit());
         // another worker may have been faster; then a probe's pass goes back as it is
         if let Some((slot, job, mail)) = self.next_mail(&pass) {
-            self.attempt(slot, job, &mail, pass).await;
+            self.attempt(slot, job, &mail, pass, permit).await;
+        }
+    }
+
+    /// Waits until the rate in force lets one more mail go; the session that waits with it may grow too old meanwhile.
+    async fn pace(&mut self) -> Option<Permit> {
+        let pipeline = Arc::clone(&self.pipeline);
+        let pace = pipeline.relay.pace();
+        tokio::pin!(pace);
+        loop {
+            let idle_until = self.held.as_ref().map(|held| held.used + self.settings.idle_timeout);
+            tokio::select! {
+                biased;
+                () = pipeline.shutdown.drain.cancelled() => return None,
+                permit = &mut pace => return Some(permit),
+                () = sleep_until(idle_until.unwrap_or_else(Instant::now)), if idle_until.is_some() => self.close().await,
+            }
         }
     }
 
@@ -151,7 +168,7 @@ impl Worker {
         None
     }
 
-    async fn attempt(&mut self, slot: Slot<Job>, mut job: Job, mail: &Mail, pass: Pass) {
+    async fn attempt(&mut self, slot: Slot<Job>, mut job: Job, mail: &Mail, pass: Pass, permit: Permit) {
         let progress = Progress::default();
         let shutdown = self.pipeline.shutdown.clone();
         let cut = async {
@@ -164,7 +181,7 @@ impl Worker {
         let open: Vec<usize> = job.attempts.as_ref().map(|attempts| attempts.open().collect()).unwrap_or_default();
         let (begun, recipients) = (job.trace.begin(), open.len());
         let attempted = tokio::select! {
-            attempted = self.transactions(mail, open, &progress, pass, job.lane) => Some(attempted),
+            attempted = self.transactions(mail, open, &progress, (pass, permit), job.lane) => Some(attempted),
             () = cut => None,
         };
         drop(slot);
@@ -183,7 +200,7 @@ impl Worker {
         mail: &Mail,
         mut open: Vec<usize>,
         progress: &Progress,
-        mut pass: Pass,
+        (mut pass, mut permit): (Pass, Permit),
         lane: Priority,
     ) -> (Attempted, Option<Pass>) {
         let (mut classes, mut renewed) = (Vec::new(), false);
@@ -194,6 +211,7 @@ impl Worker {
                 return (Attempted { classes, interrupted: true }, None);
             };
             pass = held;
+            permit.begin();
             let verdict = self.transaction(mail, &open, progress).await;
             match &verdict {
                 Verdict::All(class) => self.pipeline.metrics.attempted(lane, [class]),
@@ -202,6 +220,7 @@ impl Worker {
             if matches!(verdict, Verdict::All(Class::Stale { .. })) && !renewed {
                 renewed = true;
                 self.held = None;
+                permit = self.further(permit).await;
                 continue;
             }
             let each = match verdict {
@@ -215,7 +234,15 @@ impl Worker {
             if open.is_empty() {
                 return (Attempted { classes, interrupted: false }, Some(pass));
             }
+            permit = self.further(permit).await;
         }
+    }
+
+    /// Leave for a further transaction of the same mail, which counts for the relay as another one.
+    async fn further(&self, permit: Permit) -> Permit {
+        drop(permit);
+        self.station.busy();
+        self.pipeline.relay.pace().await
     }
 
     async fn transaction(&mut self, mail: &Mail, open: &[usize], progress: &Progress) -> Verdict {
@@ -260,12 +287,31 @@ impl Worker {
                 Ok(pass)
             }
             Some(Err(error)) => {
-                let full = error.reply().is_some_and(|reply| reply.code == 421);
-                self.pipeline.relay.session_failed(pass, full, &mask::text(&chain(&error)));
+                let (relay, why) = (&self.pipeline.relay, mask::text(&chain(&error)));
+                if error.is_login_refused() {
+                    relay.login_refused(pass, &why);
+                } else {
+                    let full = error.reply().is_some_and(|reply| reply.code == 421);
+                    relay.session_failed(pass, full, &why);
+                }
                 drop(place);
+                if error.is_about_secret() {
+                    self.watch_secret();
+                }
                 Err(NoSession::Failed)
             }
         }
+    }
+
+    /// Sees to it that a secret that was put right is tried at once, however long the delay has grown.
+    fn watch_secret(&self) {
+        let (pipeline, connector) = (Arc::clone(&self.pipeline), self.connector.clone());
+        self.pipeline.spawn(async move {
+            if pipeline.shutdown.drain.run_until_cancelled(connector.secret_replaced()).await == Some(true) {
+                info!("the file of the relay's password or token has changed: trying again");
+                pipeline.relay.try_again();
+            }
+        });
     }
 
     /// Ends a session that has sent its share or has been idle for too long.

@@ -1,10 +1,14 @@
 //! From a host name to a session that is ready for its first mail.
 //!
-//! Owns connecting, the order of the phases and their deadlines; what is said in them is in `greeting` and in lettre's
-//! AUTH. Keeps no state between two sessions.
+//! Owns connecting, the order of the phases and their deadlines; what is said in them is in `greeting` and `auth`.
+//! Keeps nothing from one session to the next but what it knows of the secrets.
+
+mod error;
+mod logins;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    fmt,
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
@@ -12,12 +16,7 @@ use std::{
     time::Duration,
 };
 
-use data_encoding::BASE64;
-use lettre::transport::smtp::{
-    authentication::{self, Mechanism},
-    client::AsyncSmtpConnection,
-    extension::ClientId,
-};
+use lettre::transport::smtp::{client::AsyncSmtpConnection, extension::ClientId};
 use rustls::pki_types::ServerName;
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -25,88 +24,20 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
+pub use self::error::{OpenError, OpenPhase};
+use self::{error::Cause, logins::Logins};
 use super::{
-    Observer, Phase, Reply, Session,
+    Observer, Phase, Session,
+    auth::{self, Login},
     greeting::{self, Capabilities, Greeter},
     reply::clean,
     transport::{Stream, Wire},
 };
 use crate::{
     chain::chain,
-    config,
+    config::{self, SecretSource},
     tls::{self, PemFile},
 };
-
-/// How far opening a session got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OpenPhase {
-    /// Name lookup and TCP connect.
-    Connect,
-    /// The server's first reply.
-    Banner,
-    /// EHLO, or HELO where the server knows no EHLO.
-    Ehlo,
-    /// The STARTTLS command.
-    StartTls,
-    /// The TLS handshake.
-    Tls,
-    /// The AUTH exchange.
-    Auth,
-}
-
-impl fmt::Display for OpenPhase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connect => "connecting",
-            Self::Banner => "the banner",
-            Self::Ehlo => "EHLO",
-            Self::StartTls => "STARTTLS",
-            Self::Tls => "the TLS handshake",
-            Self::Auth => "AUTH",
-        })
-    }
-}
-
-/// Why no session came about; prints as one sentence with host and port and without secrets.
-#[derive(Debug, thiserror::Error)]
-#[error("no session with {host}:{port}: {phase} failed: {cause}")]
-pub struct OpenError {
-    host: Arc<str>,
-    port: u16,
-    phase: OpenPhase,
-    cause: Cause,
-}
-
-impl OpenError {
-    /// The phase that failed.
-    pub fn phase(&self) -> OpenPhase {
-        self.phase
-    }
-
-    /// The reply with which the server refused, if it did.
-    pub fn reply(&self) -> Option<&Reply> {
-        match &self.cause {
-            Cause::Greeting(greeting::Error::Refused(reply)) => Some(reply),
-            _ => None,
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Cause {
-    #[error("no answer within {0:?}")]
-    Deadline(Duration),
-    #[error("{0}")]
-    Greeting(greeting::Error),
-    #[error("{0}")]
-    Other(String),
-}
-
-impl<E: Into<greeting::Error>> From<E> for Cause {
-    fn from(error: E) -> Self {
-        Self::Greeting(error.into())
-    }
-}
 
 /// Opens sessions to the one relay of the configuration; cheap to clone.
 #[derive(Debug, Clone)]
@@ -122,6 +53,8 @@ struct Shared {
     encryption: config::Encryption,
     tls: TlsSettings,
     credentials: Option<config::Credentials>,
+    auth: config::AuthMethod,
+    logins: Logins,
     allow_insecure_auth: bool,
     hello_name: String,
     timeouts: config::Timeouts,
@@ -131,11 +64,11 @@ struct Shared {
 type TlsSettings = Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>;
 
 impl Connector {
-    /// Reads the certificate authorities; connects to nothing yet.
+    /// Reads the certificate authorities and our certificate; connects to nothing yet.
     ///
     /// # Errors
     ///
-    /// When the authorities of `SMTP_CA_FILE` or the host's name cannot be used for TLS.
+    /// When the authorities of `SMTP_CA_FILE`, our certificate or the host's name cannot be used for TLS.
     pub fn new(smtp: &config::Smtp) -> Result<Self, tls::Error> {
         let tls = match smtp.encryption {
             config::Encryption::None => None,
@@ -146,7 +79,11 @@ impl Connector {
                     source,
                 })?;
                 let authorities = smtp.ca_file.clone().map(|path| PemFile { variable: "SMTP_CA_FILE", path });
-                let settings = tls::Settings { authorities, ..tls::Settings::default() };
+                let identity = smtp.identity.clone().map(|(certificates, key)| tls::Identity {
+                    certificates: PemFile { variable: "SMTP_CERTIFICATE_FILE", path: certificates },
+                    key: PemFile { variable: "SMTP_KEY_FILE", path: key },
+                });
+                let settings = tls::Settings { authorities, identity, ..tls::Settings::default() };
                 Some((settings.client_config()?, name))
             }
         };
@@ -156,6 +93,8 @@ impl Connector {
             encryption: smtp.encryption,
             tls,
             credentials: smtp.credentials.clone(),
+            auth: smtp.auth,
+            logins: Logins::default(),
             allow_insecure_auth: smtp.allow_insecure_auth || is_local(&smtp.host),
             hello_name: smtp.hello_name.clone(),
             timeouts: smtp.timeouts,
@@ -176,83 +115,92 @@ impl Connector {
     /// When a phase fails; nothing of a mail was sent.
     pub async fn open(&self) -> Result<Session, OpenError> {
         let Shared { host, port, encryption, hello_name, timeouts, .. } = &*self.shared;
-        let tcp = self.phase(OpenPhase::Connect, timeouts.connect, connect(host, *port, timeouts.connect)).await?;
+        let refusals = self.shared.logins.refusals();
+        let connecting = connect(host, *port, timeouts.connect);
+        let tcp = self.phase(OpenPhase::Connect, false, timeouts.connect, connecting).await?;
         let stream = match encryption {
             config::Encryption::Tls => self.encrypt(tcp).await?,
             config::Encryption::None | config::Encryption::StartTls => Stream::Plain(tcp),
         };
 
+        let mut encrypted = stream.is_encrypted();
         let mut greeter = Greeter::new(stream);
-        self.phase(OpenPhase::Banner, timeouts.greeting, greeter.banner()).await?;
-        let mut capabilities = self.phase(OpenPhase::Ehlo, timeouts.greeting, greeter.hello(hello_name)).await?;
+        self.phase(OpenPhase::Banner, encrypted, timeouts.greeting, greeter.banner()).await?;
+        let hello = greeter.hello(hello_name);
+        let mut capabilities = self.phase(OpenPhase::Ehlo, encrypted, timeouts.greeting, hello).await?;
         if *encryption == config::Encryption::StartTls {
-            let tcp = self.phase(OpenPhase::StartTls, timeouts.greeting, starttls(greeter, &capabilities)).await?;
+            let starting = starttls(greeter, &capabilities);
+            let tcp = self.phase(OpenPhase::StartTls, false, timeouts.greeting, starting).await?;
             greeter = Greeter::new(self.encrypt(tcp).await?);
-            capabilities = self.phase(OpenPhase::Ehlo, timeouts.greeting, greeter.hello(hello_name)).await?;
+            encrypted = true;
+            let hello = greeter.hello(hello_name);
+            capabilities = self.phase(OpenPhase::Ehlo, encrypted, timeouts.greeting, hello).await?;
         }
-
-        let stream = greeter.into_stream().map_err(|error| self.error(OpenPhase::Ehlo, error.into()))?;
-        let encrypted = stream.is_encrypted();
-        let wire = Wire::rehearse(stream, capabilities.rehearsal());
-        let hello = ClientId::Domain(hello_name.clone());
-        let connected = AsyncSmtpConnection::connect_with_transport(Box::new(wire.clone()), &hello).await;
-        let mut connection =
-            connected.map_err(|error| self.error(OpenPhase::Ehlo, Cause::Other(clean(&error.to_string()))))?;
-        wire.go_live();
-
+        let mut last = OpenPhase::Ehlo;
         if let Some(credentials) = &self.shared.credentials {
-            let exchange = self.authenticate(&mut connection, credentials, &capabilities, encrypted);
-            self.phase(OpenPhase::Auth, timeouts.auth, exchange).await?;
-            if !wire.is_in_step() {
-                let extra = greeting::Error::Protocol("the server sent more than it was asked for");
-                return Err(self.error(OpenPhase::Auth, extra.into()));
-            }
+            last = OpenPhase::Auth;
+            let exchange = self.authenticate(&mut greeter, credentials, refusals, &capabilities, encrypted);
+            self.phase(last, encrypted, timeouts.auth, exchange).await?;
         }
+
+        let stream = greeter.into_stream().map_err(|error| self.error(last, error.into(), encrypted))?;
+        // all is said already; what lettre is told instead is that the server can do nothing special
+        let wire = Wire::rehearse(stream, b"220 relay\r\n250 relay\r\n".to_vec());
+        let hello = ClientId::Domain(hello_name.clone());
+        let connection = AsyncSmtpConnection::connect_with_transport(Box::new(wire.clone()), &hello).await;
+        let connection =
+            connection.map_err(|error| self.error(last, Cause::Other(clean(&error.to_string())), encrypted))?;
+        wire.go_live();
         wire.forget_codes();
         Ok(Session::new(connection, wire, capabilities, *timeouts, self.observer.clone()))
+    }
+
+    /// Waits until the file of a secret that was refused, or could not be read, holds another one, or until a login has
+    /// gone well. False at once where the secret is in no file, or another task waits for it already.
+    pub async fn secret_replaced(&self) -> bool {
+        self.shared.logins.replaced().await
     }
 
     async fn encrypt(&self, tcp: TcpStream) -> Result<Stream, OpenError> {
         let (config, name) = self.shared.tls.clone().expect("TLS settings are made wherever encryption is asked for");
         let handshake = async {
-            let tls = TlsConnector::from(config).connect(name, tcp).await?;
+            let tls = TlsConnector::from(config).connect(name, tcp).await.map_err(Cause::Handshake)?;
             Ok::<_, Cause>(Stream::Tls(Box::new(tls)))
         };
-        self.phase(OpenPhase::Tls, self.shared.timeouts.tls, handshake).await
+        self.phase(OpenPhase::Tls, false, self.shared.timeouts.tls, handshake).await
     }
 
     async fn authenticate(
         &self,
-        connection: &mut AsyncSmtpConnection,
+        greeter: &mut Greeter,
         credentials: &config::Credentials,
+        refusals: u64,
         capabilities: &Capabilities,
         encrypted: bool,
     ) -> Result<(), Cause> {
+        let Shared { host, port, auth, logins, .. } = &*self.shared;
         if !encrypted && !self.shared.allow_insecure_auth {
-            return Err(Cause::Other("the password would cross an unencrypted connection".to_owned()));
+            return Err(Cause::InTheClear(if credentials.password.is_some() { "password" } else { "token" }));
         }
-        if !capabilities.auth_plain && !capabilities.auth_login {
-            return Err(Cause::Other("the server offers neither AUTH PLAIN nor AUTH LOGIN".to_owned()));
-        }
-        let config::Credentials { user, password } = credentials;
-        let password = password.read().map_err(|error| Cause::Other(chain(&error)))?;
-        let secret = authentication::Credentials::new(user.clone(), password.reveal().to_owned());
-        match connection.auth(&[Mechanism::Plain, Mechanism::Login], &secret).await {
-            Ok(response) if Reply::from_response(&response).is_positive() => Ok(()),
-            Ok(response) => Err(Cause::Other(format!("the server answered {} to the last step", response.code()))),
-            Err(error) => Err(match Reply::from_error(&error) {
-                Some(reply) => {
-                    let reply = Reply { text: redact(&reply.text, user, password.reveal()), ..reply };
-                    greeting::Error::Refused(reply).into()
-                }
-                None => Cause::Other(redact(&clean(&error.to_string()), user, password.reveal())),
-            }),
-        }
+        let (mechanism, source) = auth::choose(*auth, credentials, capabilities).map_err(Cause::Offer)?;
+        let secret = source.read().map_err(|error| {
+            logins.unreadable(source);
+            Cause::Secret(chain(&error))
+        })?;
+        let login = Login { mechanism, user: &credentials.user, secret: secret.reveal(), host, port: *port };
+        let variables = match source {
+            SecretSource::Value(_) => "look at SMTP_USER and SMTP_PASSWORD",
+            SecretSource::File { variable: "SMTP_TOKEN_FILE", .. } => "look at SMTP_USER and SMTP_TOKEN_FILE",
+            SecretSource::File { .. } => "look at SMTP_USER and SMTP_PASSWORD_FILE",
+        };
+        let outcome = logins.log_in(source, &secret, refusals, login.run(greeter)).await;
+        outcome.map_err(|error| Cause::Login(error, variables))
     }
 
     async fn phase<T, E: Into<Cause>>(
         &self,
         phase: OpenPhase,
+        encrypted: bool,
         deadline: Duration,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, OpenError> {
@@ -264,13 +212,13 @@ impl Connector {
         };
         match self.observer.time(observed, timeout(deadline, work)).await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.error(phase, error.into())),
-            Err(_) => Err(self.error(phase, Cause::Deadline(deadline))),
+            Ok(Err(error)) => Err(self.error(phase, error.into(), encrypted)),
+            Err(_) => Err(self.error(phase, Cause::Deadline(deadline), encrypted)),
         }
     }
 
-    fn error(&self, phase: OpenPhase, cause: Cause) -> OpenError {
-        OpenError { host: self.shared.host.clone(), port: self.shared.port, phase, cause }
+    fn error(&self, phase: OpenPhase, cause: Cause, encrypted: bool) -> OpenError {
+        OpenError::new((self.shared.host.clone(), self.shared.port), phase, cause, encrypted)
     }
 }
 
@@ -312,16 +260,3 @@ fn is_local(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
 }
-
-/// Servers do repeat a command that they did not understand.
-fn redact(text: &str, user: &str, password: &str) -> String {
-    let encoded = BASE64.encode(password.as_bytes());
-    let plain = BASE64.encode(format!("\0{user}\0{password}").as_bytes());
-    [plain.as_str(), encoded.as_str(), password]
-        .into_iter()
-        .filter(|secret| !secret.is_empty())
-        .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,4 @@
-//! The first words with a server, before lettre takes over: banner, EHLO or HELO, STARTTLS.
+//! The first words with a server, before lettre takes over: banner, EHLO or HELO, STARTTLS, and the lines of AUTH.
 //!
 //! Reads replies itself, so that nothing that was sent in the clear can be taken for an answer under TLS
 //! (CVE-2011-0411), and keeps what the server said it can do.
@@ -40,10 +40,8 @@ pub(super) struct Capabilities {
     pub eight_bit_mime: bool,
     /// RFC 3207.
     pub starttls: bool,
-    /// RFC 4954.
-    pub auth_plain: bool,
-    /// Not in a standard, but still all that some servers offer.
-    pub auth_login: bool,
+    /// Mechanisms of AUTH (RFC 4954) in capitals, in the order of the server.
+    pub auth: Vec<String>,
 }
 
 impl Capabilities {
@@ -61,9 +59,10 @@ impl Capabilities {
                 "8BITMIME" => found.eight_bit_mime = true,
                 "STARTTLS" => found.starttls = true,
                 "AUTH" => {
-                    for mechanism in words {
-                        found.auth_plain |= mechanism.eq_ignore_ascii_case("PLAIN");
-                        found.auth_login |= mechanism.eq_ignore_ascii_case("LOGIN");
+                    for mechanism in words.map(str::to_ascii_uppercase) {
+                        if !found.auth.contains(&mechanism) {
+                            found.auth.push(mechanism);
+                        }
                     }
                 }
                 _ => {}
@@ -77,15 +76,9 @@ impl Capabilities {
         self.size_limit.filter(|limit| u64::try_from(bytes).is_ok_and(|bytes| bytes > *limit))
     }
 
-    /// A banner and an EHLO reply that tell lettre which mechanisms there are, in the spelling that it knows.
-    pub(super) fn rehearsal(&self) -> Vec<u8> {
-        let auth = match (self.auth_plain, self.auth_login) {
-            (true, true) => "250-relay\r\n250 AUTH PLAIN LOGIN\r\n",
-            (true, false) => "250-relay\r\n250 AUTH PLAIN\r\n",
-            (false, true) => "250-relay\r\n250 AUTH LOGIN\r\n",
-            (false, false) => "250 relay\r\n",
-        };
-        [b"220 relay\r\n", auth.as_bytes()].concat()
+    /// Whether this mechanism is offered.
+    pub(super) fn offers_auth(&self, mechanism: &str) -> bool {
+        self.auth.iter().any(|offered| offered.eq_ignore_ascii_case(mechanism))
     }
 }
 
@@ -124,6 +117,11 @@ impl Greeter {
 
     pub(super) async fn starttls(&mut self) -> Result<(), Error> {
         self.ask("STARTTLS", "").await?.positive().map(drop)
+    }
+
+    /// One line of an exchange and its reply, whatever that is (RFC 4954 4).
+    pub(super) async fn exchange(&mut self, line: &str) -> Result<Reply, Error> {
+        Ok(self.ask(line, "").await?.reply)
     }
 
     async fn ask(&mut self, verb: &str, argument: &str) -> Result<Answer, Error> {
@@ -218,7 +216,7 @@ mod tests {
     #[test]
     fn keywords_are_known_in_any_case() {
         let found = Capabilities::parse(
-            ["pipelining", "Size 1000", "8bitMIME", "StartTLS", "auth plain CRAM-MD5", "AUTH=LOGIN"].into_iter(),
+            ["pipelining", "Size 1000", "8bitMIME", "StartTLS", "auth plain CRAM-MD5", "AUTH=LOGIN PLAIN"].into_iter(),
         );
         let expected = Capabilities {
             pipelining: true,
@@ -226,8 +224,7 @@ mod tests {
             size_limit: Some(1000),
             eight_bit_mime: true,
             starttls: true,
-            auth_plain: true,
-            auth_login: true,
+            auth: ["PLAIN", "CRAM-MD5", "LOGIN"].map(str::to_owned).into(),
         };
         assert_eq!(found, expected);
         assert_eq!(

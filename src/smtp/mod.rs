@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod auth;
 mod certificate;
 mod classify;
 mod connector;
@@ -34,6 +35,7 @@ mod transport;
 pub use certificate::Certificate;
 pub use classify::{Class, Verdict, classify};
 pub use connector::{Connector, OpenError, OpenPhase};
+use greeting::Capabilities;
 pub use mail::{EnvelopeError, MAX_RECIPIENTS, Outgoing};
 pub use phase::{Observer, Phase};
 pub use reply::Reply;

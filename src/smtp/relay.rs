@@ -2,6 +2,7 @@
 //!
 //! Owns the gate that all sessions pass before a mail. Knows nothing of single mails; opens no connection.
 
+mod pace;
 mod rate;
 mod report;
 #[cfg(test)]
@@ -18,13 +19,14 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tracing::{debug, error, info, warn};
 
+pub use self::pace::Permit;
 use self::rate::Rate;
 pub use self::report::{GateReport, Report};
-use crate::delay::Delays;
+use crate::{config::RateLimit, delay::Delays};
 
 /// First delay before a relay that is down is tried again.
 const FIRST_PROBE: Duration = Duration::from_secs(1);
@@ -36,6 +38,8 @@ const FULL_FOR: Duration = Duration::from_secs(30);
 const MISCONFIGURED_DELAY: Duration = Duration::from_secs(30);
 /// Senders that are remembered as refused at the most.
 const REFUSED_SENDERS: usize = 1000;
+/// First delay after a login that was refused, and its growth: three logins in ten minutes lock no account.
+const FIRST_LOGIN: (Duration, f64) = (Duration::from_secs(30), 4.0);
 /// A session that had a mail accepted this long ago still shows that the relay works.
 const STILL_WORKING: Duration = Duration::from_secs(60);
 
@@ -61,6 +65,8 @@ struct State {
     /// Replies that asked for a slower pace.
     throttled: u64,
     delays: Delays,
+    /// For a login that was refused, beside working sessions too.
+    login_delays: Delays,
     /// Sessions open or being opened.
     open: usize,
     /// Those of them that are open.
@@ -99,6 +105,7 @@ pub struct Relay {
     accepted: AtomicU64,
     sessions: usize,
     reserved: usize,
+    pace: pace::Queue,
 }
 
 impl Relay {
@@ -115,6 +122,7 @@ impl Relay {
                 outages: 0,
                 throttled: 0,
                 delays: Delays::new(FIRST_PROBE, 2.0, 0.1, max_delay),
+                login_delays: Delays::new(FIRST_LOGIN.0, FIRST_LOGIN.1, 0.1, max_delay),
                 open: 0,
                 established: 0,
                 limit: sessions,
@@ -125,13 +133,21 @@ impl Relay {
                 last_accepted: None,
                 refused_at_mail: 0,
                 refused_senders: HashMap::new(),
-                rate: Rate::new(now),
+                rate: Rate::new(None, now),
             }),
             changed: Notify::new(),
             accepted: AtomicU64::new(0),
             sessions,
             reserved,
+            pace: pace::Queue::default(),
         }
+    }
+
+    /// The same with a limit on mails.
+    #[must_use]
+    pub fn limited_to(self, limit: Option<RateLimit>) -> Self {
+        self.lock().rate = Rate::new(limit, Instant::now());
+        self
     }
 
     /// Waits until the relay is up, or until the caller is the one to probe it with a new session.
@@ -196,19 +212,36 @@ impl Relay {
         let _ = timeout_at(retry_at, changed).await;
     }
 
-    /// Waits until the rate in force allows one more mail.
-    pub async fn pace(&self) {
-        let at = self.lock().rate.next(Instant::now());
-        if let Some(at) = at {
-            sleep_until(at).await;
-        }
-    }
-
     /// No new session got through. `full` says that the relay answered 421.
     ///
     /// Where other sessions work nothing pauses: with 421 there are fewer sessions for a while, with anything else a
     /// further one is tried after growing delays.
     pub fn session_failed(&self, pass: Pass, full: bool, why: &str) {
+        self.no_session(pass, full, false, why);
+    }
+
+    /// The same for a login that was refused: the delays are longer, since relays lock accounts that fail too often.
+    pub fn login_refused(&self, pass: Pass, why: &str) {
+        self.no_session(pass, false, true, why);
+    }
+
+    /// What was wrong may be right again: the next session is tried at once.
+    pub fn try_again(&self) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        state.login_delays.reset();
+        state.delays.reset();
+        if let Gate::Down(at) = &mut state.gate {
+            *at = now;
+        }
+        if let Some(at) = &mut state.open_again {
+            *at = now;
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn no_session(&self, pass: Pass, full: bool, login: bool, why: &str) {
         {
             let mut state = self.lock();
             let now = Instant::now();
@@ -218,7 +251,8 @@ impl Relay {
             // where several are opened at once, 421 to one of them says nothing of the others: the last one decides
             if !pass.probe && !full && working && state.established > 0 {
                 if std::mem::take(&mut state.open_trying) || state.open_again.is_none_or(|at| now >= at) {
-                    let delay = state.open_delays.advance();
+                    let delays = if login { &mut state.login_delays } else { &mut state.open_delays };
+                    let delay = delays.advance();
                     warn!(why, retry_in = ?delay, "a further session cannot be opened: going on with the others");
                     state.open_again = Some(now + delay);
                 }
@@ -238,20 +272,20 @@ impl Relay {
                 return;
             }
         }
-        self.down(pass, why);
+        self.shut(pass, why, login, Duration::MAX);
     }
 
     /// The relay takes no mail at all: nothing is sent until a probe gets through.
     pub fn down(&self, pass: Pass, why: &str) {
-        self.shut(pass, why, Duration::MAX);
+        self.shut(pass, why, false, Duration::MAX);
     }
 
     /// The relay refuses every mail, or so it seems: it answers, so it is asked again within half a minute.
     pub fn misconfigured(&self, pass: Pass, why: &str) {
-        self.shut(pass, why, MISCONFIGURED_DELAY);
+        self.shut(pass, why, false, MISCONFIGURED_DELAY);
     }
 
-    fn shut(&self, mut pass: Pass, why: &str, most: Duration) {
+    fn shut(&self, mut pass: Pass, why: &str, login: bool, most: Duration) {
         let mut state = self.lock();
         if pass.shut != state.shut {
             // begun before the relay was known to be down: it says nothing new, least of all of a probe
@@ -260,6 +294,7 @@ impl Relay {
         pass.probe = false;
         let delay = match state.gate {
             Gate::Down(_) => return,
+            Gate::Open | Gate::Probing if login => state.login_delays.advance(),
             Gate::Open | Gate::Probing => state.delays.advance().min(most),
         };
         if matches!(state.gate, Gate::Open) {
@@ -289,6 +324,7 @@ impl Relay {
             state.gate = Gate::Open;
             state.outage = None;
             state.delays.reset();
+            state.login_delays.reset();
             drop(state);
             info!("the relay is up again");
             self.changed.notify_waiters();
@@ -338,9 +374,13 @@ impl Relay {
     /// The relay asked for a slower pace.
     pub fn throttled(&self) {
         let now = Instant::now();
-        let mut state = self.lock();
-        state.throttled += 1;
-        if let Some(rate) = state.rate.halve(now) {
+        let halved = {
+            let mut state = self.lock();
+            state.throttled += 1;
+            state.rate.halve(now)
+        };
+        if let Some(rate) = halved {
+            self.pace.changed.notify_one();
             warn!(mails_per_second = rate, "the relay throttles: the rate is halved");
         }
     }
@@ -416,6 +456,7 @@ impl SessionPlace {
             state.established += 1;
             state.open_again = None;
             state.open_delays.reset();
+            state.login_delays.reset();
             drop(state);
             self.relay.changed.notify_waiters();
         }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 pub use self::probe::{Offers, ProbeError};
 use self::transaction::Loss;
-use super::{Observer, Outgoing, Phase, Reply, greeting::Capabilities, transport::Wire};
+use super::{Capabilities, Observer, Outgoing, Phase, Reply, transport::Wire};
 use crate::config::Timeouts;
 
 /// What became of one try to send a mail.

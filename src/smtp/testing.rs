@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{Connector, Session};
-use crate::config::{Encryption, Smtp, Timeouts};
+use crate::config::{AuthMethod, Encryption, Smtp, Timeouts};
 
 /// How long a test waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -88,8 +88,10 @@ pub(super) fn settings() -> Smtp {
         port: 0,
         encryption: Encryption::None,
         credentials: None,
+        auth: AuthMethod::Auto,
         allow_insecure_auth: false,
         ca_file: None,
+        identity: None,
         hello_name: "client.example".to_owned(),
         sessions: 1,
         sessions_reserved: 0,
@@ -107,6 +109,7 @@ pub(super) fn settings() -> Smtp {
             quit: PATIENCE,
         },
         throttle_replies: std::collections::BTreeSet::new(),
+        rate_limit: None,
     }
 }
 

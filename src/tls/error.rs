@@ -83,13 +83,19 @@ pub fn explain(error: &io::Error, authorities: &str) -> String {
     }
 }
 
+/// The library gives names as `DnsName("relay.example.com")`.
+fn plain(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"')
+}
+
 fn certificate(reason: &CertificateError, authorities: &str) -> String {
     match reason {
         CertificateError::UnknownIssuer => {
             format!("its certificate is of an authority that is not trusted: add that to {authorities}")
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let presented = presented.join(", ");
+            let presented = presented.iter().map(|name| plain(name)).collect::<Vec<_>>().join(", ");
             format!("its certificate is not for {}, but for {presented}", expected.to_str())
         }
         CertificateError::NotValidForName => "its certificate is for another name".to_owned(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::tls::Mode;
+use super::tls::{Certificate, Mode};
 use super::{Command, Retention, Rule, SmtpServer, StartError};
 
 /// Options of a server that has not been started yet.
@@ -12,7 +12,7 @@ use super::{Command, Retention, Rule, SmtpServer, StartError};
 pub struct Builder {
     pub(super) options: Options,
     pub(super) port: u16,
-    pub(super) certificate_names: Vec<String>,
+    pub(super) certificate: Certificate,
     pub(super) rules: Vec<Rule>,
 }
 
@@ -67,7 +67,11 @@ impl Default for Builder {
                 folder: None,
             },
             port: 0,
-            certificate_names: vec!["localhost".into(), "127.0.0.1".into()],
+            certificate: Certificate {
+                names: vec!["localhost".into(), "127.0.0.1".into()],
+                expired: false,
+                from_clients: false,
+            },
             rules: Vec::new(),
         }
     }
@@ -143,7 +147,20 @@ impl Builder {
 
     /// The names, or addresses, of the certificate instead of `localhost` and `127.0.0.1`.
     pub fn certificate_names(mut self, names: &[&str]) -> Self {
-        self.certificate_names = names.iter().map(|&name| name.to_owned()).collect();
+        self.certificate.names = names.iter().map(|&name| name.to_owned()).collect();
+        self
+    }
+
+    /// A certificate whose time is over.
+    pub fn expired_certificate(mut self) -> Self {
+        self.certificate.expired = true;
+        self
+    }
+
+    /// Takes only clients that show a certificate of the server's own authority; see
+    /// [`SmtpServer::client_identity_pem`].
+    pub fn require_client_certificate(mut self) -> Self {
+        self.certificate.from_clients = true;
         self
     }
 
@@ -159,7 +176,13 @@ impl Builder {
         self
     }
 
-    /// The mechanisms that AUTH names instead of PLAIN and LOGIN. Others than these two are named only.
+    /// Offers AUTH XOAUTH2 and OAUTHBEARER and accepts this user and access token.
+    pub fn token(mut self, user: &str, token: &str) -> Self {
+        self.options.login = Some((user.to_owned(), token.to_owned()));
+        self.mechanisms(&["XOAUTH2", "OAUTHBEARER"])
+    }
+
+    /// The mechanisms that AUTH names. Others than PLAIN, LOGIN, XOAUTH2 and OAUTHBEARER are named only.
     pub fn mechanisms(mut self, names: &[&str]) -> Self {
         self.options.mechanisms = names.iter().map(|&name| name.to_owned()).collect();
         self

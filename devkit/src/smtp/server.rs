@@ -101,11 +101,12 @@ impl SmtpServer {
     pub(super) async fn start(builder: Builder) -> Result<Self, StartError> {
         let tls = match builder.options.tls {
             Mode::Never => None,
-            Mode::StartTls | Mode::Implicit => Some(Tls::new(&builder.certificate_names)?),
+            Mode::StartTls | Mode::Implicit => Some(Tls::new(&builder.certificate)?),
         };
         let listen = |source| StartError::Listen { port: builder.port, source };
         let (reservation, addr) = reserve(builder.port).map_err(listen)?;
         let shared = Arc::new(Shared {
+            login: Mutex::new(builder.options.login.clone()),
             options: builder.options,
             tls,
             ledger: Mutex::default(),
@@ -132,6 +133,16 @@ impl SmtpServer {
     /// The certificate of the authority that signed the server's, in PEM; `None` without TLS.
     pub fn ca_pem(&self) -> Option<&str> {
         self.shared.tls.as_ref().map(|tls| tls.ca_pem.as_str())
+    }
+
+    /// A certificate of the same authority for a client, and its key, in PEM; `None` without TLS.
+    pub fn client_identity_pem(&self) -> Option<(&str, &str)> {
+        self.shared.tls.as_ref().map(|tls| (tls.client_pem.0.as_str(), tls.client_pem.1.as_str()))
+    }
+
+    /// From now on AUTH takes this user with this password or token, and no other.
+    pub fn set_login(&self, user: &str, secret: &str) {
+        *lock(&self.shared.login) = Some((user.to_owned(), secret.to_owned()));
     }
 
     /// Writes [`SmtpServer::ca_pem`] to a file; an empty one without TLS.
@@ -257,6 +268,7 @@ impl Drop for SmtpServer {
 pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) tls: Option<Tls>,
+    login: Mutex<Option<(String, String)>>,
     ledger: Mutex<Ledger>,
     changed: Notify,
     rules: Mutex<Vec<Rule>>,
@@ -269,6 +281,11 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn action(&self, context: &Context<'_>) -> Action {
         if self.scripted.load(Ordering::Acquire) { decide(&mut lock(&self.rules), context) } else { Action::Accept }
+    }
+
+    /// Whom AUTH takes, and with which secret.
+    pub(super) fn login(&self) -> Option<(String, String)> {
+        lock(&self.login).clone()
     }
 
     pub(super) fn is_scripted(&self) -> bool {

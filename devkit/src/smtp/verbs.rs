@@ -125,23 +125,28 @@ impl Session {
         let mut words = line.split(' ').skip(1);
         let mechanism = words.next().unwrap_or_default().to_ascii_uppercase();
         let initial = words.next().map(str::to_owned);
-        let expected = self.shared().options.login.clone();
+        let expected = self.shared().login();
         let known = self.shared().options.mechanisms.contains(&mechanism);
         let bytes = if expected.is_none() {
             self.status(502, "5.5.1", "not offered")
         } else if !self.greeted || self.books.user().is_some() || self.transaction.is_some() {
             self.status(503, "5.5.1", "not now")
-        } else if !known || !matches!(mechanism.as_str(), "PLAIN" | "LOGIN") {
+        } else if !known || !matches!(mechanism.as_str(), "PLAIN" | "LOGIN" | "XOAUTH2" | "OAUTHBEARER") {
             self.status(504, "5.5.4", "unknown mechanism")
         } else {
-            let given = if mechanism == "PLAIN" {
-                let response = self.response(initial, "").await?;
-                auth::plain(&response)
-            } else {
-                let user = self.response(initial, "Username:").await?;
-                let password = self.response(None, "Password:").await?;
-                auth::text(&user).zip(auth::text(&password))
+            let given = match mechanism.as_str() {
+                "PLAIN" => auth::plain(&self.response(initial, "").await?),
+                "LOGIN" => {
+                    let user = self.response(initial, "Username:").await?;
+                    let password = self.response(None, "Password:").await?;
+                    auth::text(&user).zip(auth::text(&password))
+                }
+                _ => auth::bearer(&self.response(initial, "").await?),
             };
+            if mechanism.contains("OAUTH") && given.is_some() && given != expected {
+                // says why, and takes an answer that says nothing before it refuses
+                self.response(None, auth::TOKEN_REFUSED).await?;
+            }
             match given {
                 None => self.status(501, "5.5.2", "cannot be decoded"),
                 Some(given) if Some(&given) == expected.as_ref() => self.status(235, "2.7.0", "welcome"),

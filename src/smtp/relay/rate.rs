@@ -1,10 +1,17 @@
-//! The pace of sending: unlimited until the relay throttles, then halved, then recovering step by step.
+//! The pace of sending: what the settings allow, and less while the relay throttles.
+//!
+//! Pure; the caller has the clock. Two rules hold at once. *Spacing*: mails go evenly, one interval after the other, and
+//! only what 50 ms of delay have held up may go at once. *The window*: a mail may go only if fewer than the limit are on their
+//! way or were answered within the last unit. So the relay sees at most the limit in any span of that length, whenever
+//! between the first command and the last reply it counts.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-/// The rate never falls below this many mails a second.
+use crate::config::RateLimit;
+
+/// Throttling never brings the rate below this many mails a second, or the limit, if that is lower.
 const LEAST: f64 = 1.0;
 /// Throttling replies within this span are one and the same signal.
 const ONE_SIGNAL: Duration = Duration::from_secs(2);
@@ -14,23 +21,28 @@ const STEP: Duration = Duration::from_secs(10);
 const STEP_SHARE: f64 = 0.1;
 /// Span over which the actual rate is measured.
 const SPAN: Duration = Duration::from_secs(5);
+/// What a mail comes late by this much the next ones may make up for: a timer is no more exact.
+const SLACK: Duration = Duration::from_millis(50);
+/// Answers within this part of the window's length are kept as one.
+const GRAIN: u32 = 1024;
 
 #[derive(Debug)]
 pub(super) struct Rate {
-    limit: Option<Limit>,
+    window: Option<Window>,
+    throttle: Option<Throttle>,
+    /// When the next mail may go, by spacing.
+    next: Instant,
     measured: Measured,
 }
 
 #[derive(Debug)]
-struct Limit {
+struct Throttle {
     per_second: f64,
     /// The rate at which throttling began.
     peak: f64,
     /// When it was last halved or raised.
     changed: Instant,
     halved: Instant,
-    /// When the next mail may go.
-    next: Instant,
 }
 
 #[derive(Debug)]
@@ -40,9 +52,17 @@ struct Measured {
     last: f64,
 }
 
+/// One mail's share of the rate; goes back by [`Rate::give_back`] or [`Rate::answered`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    number: u64,
+    interval: Duration,
+}
+
 impl Rate {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { limit: None, measured: Measured { since: now, count: 0, last: 0.0 } }
+    pub(super) fn new(limit: Option<RateLimit>, now: Instant) -> Self {
+        let measured = Measured { since: now, count: 0, last: 0.0 };
+        Self { window: limit.map(Window::new), throttle: None, next: now, measured }
     }
 
     /// A mail was accepted.
@@ -57,38 +77,74 @@ impl Rate {
 
     /// Halves the rate; the new one, unless it was halved just now.
     pub(super) fn halve(&mut self, now: Instant) -> Option<f64> {
-        let current = match &self.limit {
-            Some(limit) if now.duration_since(limit.halved) < ONE_SIGNAL => return None,
-            Some(limit) => limit.per_second,
-            None => self.current(now),
+        let limit = self.limit();
+        let current = match &self.throttle {
+            Some(throttle) if now.duration_since(throttle.halved) < ONE_SIGNAL => return None,
+            Some(throttle) => throttle.per_second,
+            None => limit.map_or_else(|| self.current(now), |limit| limit.min(self.current(now))),
         };
-        let per_second = (current / 2.0).max(LEAST);
-        let peak = self.limit.as_ref().map_or(current, |limit| limit.peak).max(LEAST);
-        // places that were given out stay given: who waits for one does not ask again
-        let next = self.limit.as_ref().map_or(now, |limit| limit.next.max(now));
-        self.limit = Some(Limit { per_second, peak, changed: now, halved: now, next });
+        let least = limit.map_or(LEAST, |limit| limit.min(LEAST));
+        let per_second = (current / 2.0).max(least);
+        let peak = self.throttle.as_ref().map_or(current, |throttle| throttle.peak).max(least);
+        self.throttle = Some(Throttle { per_second, peak, changed: now, halved: now });
         Some(per_second)
     }
 
-    /// The most mails per second; `None` where there is no limit.
-    pub(super) fn in_force(&self) -> Option<f64> {
-        self.limit.as_ref().map(|limit| limit.per_second)
-    }
-
-    /// When the next mail may go, if not now. Each call takes one place.
-    pub(super) fn next(&mut self, now: Instant) -> Option<Instant> {
-        let limit = self.limit.as_mut()?;
-        while now.duration_since(limit.changed) >= STEP {
-            limit.changed += STEP;
-            limit.per_second += limit.peak * STEP_SHARE;
-            if limit.per_second >= limit.peak {
-                self.limit = None;
-                return None;
+    /// Mails a second that may go now; `None` where nothing limits them.
+    pub(super) fn in_force(&mut self, now: Instant) -> Option<f64> {
+        while let Some(throttle) = &mut self.throttle
+            && now.duration_since(throttle.changed) >= STEP
+        {
+            throttle.changed += STEP;
+            throttle.per_second += throttle.peak * STEP_SHARE;
+            if throttle.per_second >= throttle.peak {
+                self.throttle = None;
             }
         }
-        let at = limit.next.max(now);
-        limit.next = at + Duration::from_secs_f64(1.0 / limit.per_second);
-        (at > now).then_some(at)
+        let throttled = self.throttle.as_ref().map(|throttle| throttle.per_second);
+        throttled.into_iter().chain(self.limit()).reduce(f64::min)
+    }
+
+    /// A share for one mail, or when to ask again; `None` where nothing limits.
+    pub(super) fn take(&mut self, now: Instant) -> Option<Result<Share, Instant>> {
+        let interval = Duration::from_secs_f64(1.0 / self.in_force(now)?);
+        if self.next > now {
+            return Some(Err(self.next));
+        }
+        let number = match &mut self.window {
+            None => 0,
+            Some(window) => match window.take(now) {
+                Ok(number) => number,
+                Err(at) => return Some(Err(at)),
+            },
+        };
+        self.next = self.next.max(now.checked_sub(SLACK).unwrap_or(now)) + interval;
+        Some(Ok(Share { number, interval }))
+    }
+
+    /// A mail is sent with this share from now on.
+    pub(super) fn begin(&mut self, share: Share, now: Instant) {
+        let flying = self.window.iter_mut().flat_map(|window| &mut window.flying);
+        flying.filter(|(number, _)| *number == share.number).for_each(|(_, start)| *start = Some(now));
+    }
+
+    /// No mail was sent with this share.
+    pub(super) fn give_back(&mut self, share: Share) {
+        self.next = self.next.checked_sub(share.interval).unwrap_or(self.next);
+        if let Some(window) = &mut self.window {
+            window.flying.retain(|(number, _)| *number != share.number);
+        }
+    }
+
+    /// The mail of this share was answered, or given up.
+    pub(super) fn answered(&mut self, share: Share, now: Instant) {
+        if let Some(window) = &mut self.window {
+            window.answered(share.number, now);
+        }
+    }
+
+    fn limit(&self) -> Option<f64> {
+        self.window.as_ref().map(|window| window.limit.per_second())
     }
 
     fn current(&self, now: Instant) -> f64 {
@@ -97,3 +153,58 @@ impl Rate {
         running.max(self.measured.last)
     }
 }
+
+/// The mails that count for the limit: those on their way, and those answered within the last unit.
+#[derive(Debug)]
+struct Window {
+    limit: RateLimit,
+    next_number: u64,
+    /// Number, and the start of those that have begun. As many as there are sessions.
+    flying: Vec<(u64, Option<Instant>)>,
+    /// First and last time of each group, and how many there are; oldest first.
+    answered: VecDeque<(Instant, Instant, u32)>,
+}
+
+impl Window {
+    fn new(limit: RateLimit) -> Self {
+        Self { limit, next_number: 0, flying: Vec::new(), answered: VecDeque::new() }
+    }
+
+    /// A mail's number, or the earliest time at which another one may go.
+    fn take(&mut self, now: Instant) -> Result<u64, Instant> {
+        let per = self.limit.per;
+        while self.answered.front().is_some_and(|(_, last, _)| *last + per <= now) {
+            self.answered.pop_front();
+        }
+        let answered: usize = self.answered.iter().map(|(_, _, count)| *count as usize).sum();
+        // one that takes longer than the unit counts as answered then, or a slow relay would stop itself
+        let flying = self.flying.iter().map(|(_, start)| start.map_or(now + per, |start| start + 2 * per));
+        let flying = flying.filter(|end| *end > now);
+        if answered + flying.clone().count() < self.limit.count as usize {
+            self.next_number += 1;
+            self.flying.push((self.next_number, None));
+            return Ok(self.next_number);
+        }
+        let first = self.answered.front().map(|(_, last, _)| *last + per);
+        Err(first.into_iter().chain(flying).min().expect("the limit is at least one, so one of them counts"))
+    }
+
+    fn answered(&mut self, number: u64, now: Instant) {
+        let Some(at) = self.flying.iter().position(|(flying, _)| *flying == number) else { return };
+        let (_, start) = self.flying.swap_remove(at);
+        let time = start.map_or(now, |start| now.min(start + self.limit.per));
+        let grain = self.limit.per / GRAIN;
+        match self.answered.back_mut() {
+            // kept until the last of them, so that none is forgotten too early
+            Some((first, last, count)) if time < *first + grain => (*last, *count) = (time.max(*last), *count + 1),
+            Some((_, last, _)) => {
+                let time = time.max(*last);
+                self.answered.push_back((time, time, 1));
+            }
+            None => self.answered.push_back((time, time, 1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,7 @@ impl Relay {
             gate,
             sessions: state.established,
             sessions_limit: state.limit,
-            rate: state.rate.in_force(),
+            rate: state.rate.in_force(now),
             outages: state.outages,
             throttled: state.throttled,
             accepted: state.last_accepted.map(|at| now.duration_since(at)),

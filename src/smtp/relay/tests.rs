@@ -210,51 +210,134 @@ async fn what_failed_late_does_not_undo_a_probe() {
     assert!(relay.is_open());
 }
 
-#[tokio::test(start_paused = true)]
-async fn throttling_halves_the_rate_and_it_recovers_step_by_step() {
-    let mut rate = Rate::new(Instant::now());
-    for _ in 0..1000 {
-        advance(Duration::from_millis(10)).await;
-        rate.sent(Instant::now());
+/// When each of so many mails may go, sent one after the other without taking any time.
+async fn paced(relay: &Arc<Relay>, mails: usize) -> Vec<Duration> {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    for _ in 0..mails {
+        relay.pace().await.begin();
+        times.push(start.elapsed());
     }
-    assert_eq!(rate.next(Instant::now()), None, "unlimited before");
-    let halved = rate.halve(Instant::now()).unwrap();
-    assert!((49.0..=51.0).contains(&halved), "{halved}");
-    assert_eq!(rate.halve(Instant::now()), None, "replies of the same moment are one signal");
-    let start = Instant::now();
-    let places: Vec<Instant> = (0..11).map(|_| rate.next(start).unwrap_or(start)).collect();
-    let span = places[10].duration_since(places[0]).as_secs_f64();
-    assert!((0.18..0.22).contains(&span), "ten mails in {span}");
-    advance(Duration::from_secs(10)).await;
-    let start = Instant::now();
-    let places: Vec<Instant> = (0..11).map(|_| rate.next(start).unwrap_or(start)).collect();
-    let faster = places[10].duration_since(places[0]).as_secs_f64();
-    assert!(faster < span, "{faster} is not below {span}");
-    advance(Duration::from_secs(60)).await;
-    assert_eq!(rate.next(Instant::now()), None, "unlimited again");
+    times
+}
+
+async fn accepted_at(relay: &Relay, per_second: u64) {
+    for _ in 0..10 * per_second {
+        advance(Duration::from_millis(1000 / per_second)).await;
+        relay.accepted("a@example.com");
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn halving_again_gives_no_place_twice() {
-    let mut rate = Rate::new(Instant::now());
-    rate.halve(Instant::now()).unwrap();
-    let start = Instant::now();
-    for _ in 0..5 {
-        rate.next(start);
-    }
-    advance(Duration::from_secs(2)).await;
-    rate.halve(Instant::now()).unwrap();
-    let next = rate.next(Instant::now()).unwrap();
-    assert_eq!(next.duration_since(start), Duration::from_secs(5), "behind the five before");
+async fn throttling_halves_the_rate_and_it_recovers_step_by_step() {
+    let relay = relay();
+    accepted_at(&relay, 100).await;
+    assert_eq!((relay.rate(), paced(&relay, 100).await[99]), (None, Duration::ZERO), "unlimited before");
+    relay.throttled();
+    let halved = relay.rate().unwrap();
+    assert!((49.0..=51.0).contains(&halved), "{halved}");
+    relay.throttled();
+    assert_eq!(relay.rate(), Some(halved), "replies of the same moment are one signal");
+    paced(&relay, 10).await;
+    let span = paced(&relay, 10).await[9].as_secs_f64();
+    assert!((0.19..0.21).contains(&span), "ten mails in {span}");
+    advance(Duration::from_secs(10)).await;
+    paced(&relay, 10).await;
+    let faster = paced(&relay, 10).await[9].as_secs_f64();
+    assert!((0.15..0.18).contains(&faster), "ten mails in {faster}");
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(relay.rate(), None, "unlimited again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_never_reaches_zero() {
-    let mut rate = Rate::new(Instant::now());
+    let relay = relay();
     for _ in 0..20 {
         advance(Duration::from_secs(3)).await;
-        assert!(rate.halve(Instant::now()).unwrap() >= LEAST_RATE);
+        relay.throttled();
+        assert!(relay.rate().unwrap() >= 1.0);
     }
 }
 
-const LEAST_RATE: f64 = 1.0;
+#[tokio::test(start_paused = true)]
+async fn a_limit_holds_for_all_sessions_together() {
+    let limit = RateLimit { count: 10, per: Duration::from_secs(1) };
+    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
+    assert_eq!(relay.rate(), Some(10.0));
+    let start = Instant::now();
+    let mut sessions = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let relay = Arc::clone(&relay);
+        sessions.spawn(async move {
+            let mut times = Vec::new();
+            for _ in 0..5 {
+                let mut permit = relay.pace().await;
+                permit.begin();
+                times.push(start.elapsed());
+                tokio::time::sleep(Duration::from_millis(7)).await;
+            }
+            times
+        });
+    }
+    let mut times: Vec<Duration> = sessions.join_all().await.concat();
+    times.sort();
+    assert_eq!(times.len(), 80);
+    for window in times.windows(11) {
+        let span = window[10].saturating_sub(window[0]);
+        assert!(span >= limit.per, "eleven within {span:?}");
+    }
+    assert!(times[79] < Duration::from_millis(8200), "{:?}", times[79]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_waiting_or_sends_nothing_costs_nothing() {
+    let limit = RateLimit { count: 6, per: Duration::from_secs(60) };
+    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
+    paced(&relay, 1).await;
+    assert!(relay.pace().now_or_never().is_none(), "ten seconds to the next");
+    advance(Duration::from_secs(10)).await;
+    for _ in 0..5 {
+        assert!(relay.pace().now_or_never().is_some(), "dropped without a mail");
+    }
+    relay.pace().await.begin();
+    assert!(relay.pace().now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_logins_are_few_until_something_has_changed() {
+    let relay = relay();
+    relay.login_refused(pass(&relay), "535");
+    let start = Instant::now();
+    for expected in [30.0, 150.0, 630.0, 1530.0] {
+        let probe = relay.admit().await;
+        let at = start.elapsed().as_secs_f64();
+        assert!((at - expected).abs() < expected * 0.11, "{at} instead of {expected}");
+        relay.login_refused(probe, "535");
+    }
+    assert!(relay.admit().now_or_never().is_none());
+    relay.try_again();
+    let probe = pass(&relay);
+    assert!(probe.is_probe());
+    relay.answered(probe);
+    relay.login_refused(pass(&relay), "535");
+    let before = Instant::now();
+    drop(relay.admit().await);
+    assert!(before.elapsed() <= Duration::from_secs(33), "from the start again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_login_beside_working_sessions_is_not_hammered_either() {
+    let relay = relay();
+    let mut working = relay.try_session().unwrap();
+    working.establish();
+    relay.accepted("a@example.com");
+    relay.login_refused(pass(&relay), "535");
+    assert!(relay.is_open());
+    let before = Instant::now();
+    relay.session_free().await;
+    assert!(before.elapsed() >= Duration::from_secs(27), "{:?}", before.elapsed());
+    assert!(relay.try_session().is_some());
+    assert!(relay.try_session().is_none(), "one at a time");
+    relay.try_again();
+    assert!(relay.try_session().is_some(), "at once after a change");
+}

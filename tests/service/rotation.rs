@@ -1,0 +1,117 @@
+//! Passwords and tokens that are replaced while the service runs.
+
+use std::{path::PathBuf, time::Duration};
+
+use devkit::smtp::{Command, SmtpServer};
+use postlane::event::Priority;
+
+use crate::{
+    bed::{Bed, SOON, event},
+    found::Found,
+};
+
+const USER: &str = "mailer";
+
+/// A service with one session for each mail, and the file of its secret.
+async fn bed(server: devkit::smtp::Builder, variable: &str) -> (Bed, PathBuf) {
+    let mut bed = Bed::with(server.require_auth().transcripts(), 1).await;
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.secret", bed.names.group));
+    std::fs::write(&path, "first\n").expect("a file");
+    bed.set("SMTP_USER", USER);
+    bed.set(variable, path.display());
+    bed.set("SMTP_SESSIONS", 1);
+    bed.set("SMTP_MAX_MESSAGES_PER_SESSION", 1);
+    // what waits for a probe would come too late
+    bed.set("RETRY_MAX_DELAY", "15m");
+    (bed, path)
+}
+
+async fn send(bed: &Bed, number: usize) {
+    bed.publish(Priority::Normal, [event(&format!("m{number}"), &format!("m{number}@example.org"))]).await;
+}
+
+async fn arrived(bed: &Bed, count: usize, service: &devkit::service::Service) {
+    let arrived = bed.smtp.wait_for_mails(count, Duration::from_secs(25)).await;
+    arrived.unwrap_or_else(|error| panic!("{error}:\n{}", service.tail()));
+}
+
+#[tokio::test]
+async fn a_new_password_is_picked_up_at_the_next_connect() {
+    let (bed, path) = bed(SmtpServer::builder().login(USER, "first"), "SMTP_PASSWORD_FILE").await;
+    let service = bed.start();
+    send(&bed, 0).await;
+    arrived(&bed, 1, &service).await;
+    bed.smtp.set_login(USER, "second");
+    std::fs::write(&path, "second\n").expect("a file");
+    send(&bed, 1).await;
+    arrived(&bed, 2, &service).await;
+    let found = Found::at_the_end(&bed, service).await;
+    found.assert_sent("m0", 1, 0);
+    found.assert_sent("m1", 1, 0);
+    assert_eq!(found.count_lines("the relay is down"), 0, "{}", found.log);
+    assert_eq!(found.ledger.count(Command::Auth), 2);
+}
+
+async fn the_relay_was_faster(server: devkit::smtp::Builder, variable: &str, why: &[&str]) {
+    let (bed, path) = bed(server, variable).await;
+    let mut service = bed.start();
+    send(&bed, 0).await;
+    arrived(&bed, 1, &service).await;
+    bed.smtp.set_login(USER, "second");
+    send(&bed, 1).await;
+    send(&bed, 2).await;
+    let line = service.wait_for_line(&["the relay is down", "ERROR"], SOON).await.expect("said");
+    for part in why {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    std::fs::write(&path, "second\n").expect("a file");
+    arrived(&bed, 3, &service).await;
+    let found = Found::at_the_end(&bed, service).await;
+    for number in 0..3 {
+        found.assert_sent(&format!("m{number}"), 1, 0);
+    }
+    found.assert_no_letters();
+    assert_eq!(found.ledger.count(Command::Auth), 4, "one of them refused");
+    assert_eq!(found.count_lines("the relay is up again"), 1);
+    for secret in ["first", "second"] {
+        assert!(!found.log.contains(secret), "{secret} shows in the log");
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_changed_at_the_relay_first_costs_one_refused_login() {
+    let server = SmtpServer::builder().login(USER, "first");
+    let why = ["AUTH failed: the server answered 535", "to AUTH PLAIN; look at SMTP_USER and SMTP_PASSWORD_FILE"];
+    the_relay_was_faster(server, "SMTP_PASSWORD_FILE", &why).await;
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_costs_one_refused_login() {
+    let server = SmtpServer::builder().token(USER, "first").mechanisms(&["XOAUTH2"]);
+    let why = ["AUTH failed: the server answered 535", "status 401); look at SMTP_USER and SMTP_TOKEN_FILE"];
+    the_relay_was_faster(server, "SMTP_TOKEN_FILE", &why).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_is_a_relay_that_is_down_until_it_is_back() {
+    let (mut bed, path) = bed(SmtpServer::builder().login(USER, "first"), "SMTP_PASSWORD_FILE").await;
+    bed.set("SMTP_MAX_MESSAGES_PER_SESSION", 2);
+    let mut service = bed.start();
+    send(&bed, 0).await;
+    arrived(&bed, 1, &service).await;
+    std::fs::remove_file(&path).expect("the file");
+    send(&bed, 1).await;
+    arrived(&bed, 2, &service).await;
+    assert_eq!(service.lines_with(&["the relay is down"]).len(), 0, "the open session goes on");
+    send(&bed, 2).await;
+    let line = service.wait_for_line(&["the relay is down", "ERROR"], SOON).await.expect("said");
+    let expected = format!("AUTH failed: SMTP_PASSWORD_FILE: cannot read {}: No such file", path.display());
+    assert!(line.contains(&expected), "{line}");
+    std::fs::write(&path, "first\n").expect("a file");
+    arrived(&bed, 3, &service).await;
+    let found = Found::at_the_end(&bed, service).await;
+    for number in 0..3 {
+        found.assert_sent(&format!("m{number}"), 1, 0);
+    }
+    assert_eq!(found.ledger.count(Command::Auth), 2, "never without a password");
+}
