@@ -11,7 +11,7 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     config::{self, Config},
@@ -42,7 +42,7 @@ pub enum Error {
     /// The templates do not load.
     #[error(transparent)]
     Templates(#[from] template::LoadError),
-    /// The certificate authorities for the relay do not load.
+    /// The certificates for the relay or the brokers do not load.
     #[error(transparent)]
     Tls(#[from] tls::Error),
     /// The operating system refuses a signal handler.
@@ -74,8 +74,12 @@ impl Error {
 pub async fn serve(config: Config) -> Result<(), Error> {
     let templates = Templates::load(config.mail.templates_dir.as_deref())?;
     let connector = smtp::Connector::new(&config.smtp)?;
+    let dial = client::Connector::new(&config.kafka)?;
+    if let Some(warning) = config.kafka.security.warning() {
+        warn!("{warning}");
+    }
     let mut signals = Signals::new().map_err(Error::Signals)?;
-    let service = Service::new(config, templates);
+    let service = Service::new(config, dial, templates);
     info!(version = env!("CARGO_PKG_VERSION"), relay = service.relay_name(), "postlane starts");
     service.run(connector, &mut signals).await
 }
@@ -88,8 +92,7 @@ struct Service {
 }
 
 impl Service {
-    fn new(config: Config, templates: Templates) -> Self {
-        let dial = client::Connector::new(&config.kafka);
+    fn new(config: Config, dial: client::Connector, templates: Templates) -> Self {
         let client = SharedClient::new(dial.clone());
         let coordinator = Coordinator::new(dial, config.kafka.group_id.as_str());
         let smtp = &config.smtp;

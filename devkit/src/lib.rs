@@ -8,3 +8,4 @@ pub mod kafka;
 pub mod process;
 pub mod service;
 pub mod smtp;
+pub mod token;

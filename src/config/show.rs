@@ -1,6 +1,7 @@
 //! The effective configuration as names and values, secrets masked.
 
-use super::{Config, Encryption, LogFormat, OffsetReset, values};
+use super::{Config, Encryption, Kafka, LogFormat, Login, OffsetReset, TokenSource, values};
+use crate::tls::PemFile;
 
 impl Config {
     /// Every setting under the name of its variable, in the order of the documentation.
@@ -8,8 +9,9 @@ impl Config {
         let (duration, size) = (values::duration_text, values::size_text);
         let (kafka, smtp, mail, retry) = (&self.kafka, &self.smtp, &self.mail, &self.retry);
         let text = |value: Option<String>| value.unwrap_or_default();
-        vec![
-            ("KAFKA_BROKERS", kafka.brokers.join(",")),
+        let mut all = vec![("KAFKA_BROKERS", kafka.brokers.join(","))];
+        all.extend(security(kafka));
+        all.extend([
             ("KAFKA_TOPIC_HIGH", kafka.topic_high.clone()),
             ("KAFKA_TOPIC_NORMAL", kafka.topic_normal.clone()),
             ("KAFKA_TOPIC_LOW", kafka.topic_low.clone()),
@@ -90,6 +92,50 @@ impl Config {
                 .to_owned(),
             ),
             ("RUST_LOG", self.log_filter.clone()),
-        ]
+        ]);
+        all
     }
+}
+
+fn security(kafka: &Kafka) -> Vec<(&'static str, String)> {
+    let security = &kafka.security;
+    let path = |file: Option<&PemFile>| file.map(|file| file.path.display().to_string()).unwrap_or_default();
+    let secret = |given: bool| if given { "***" } else { "" }.to_owned();
+    let username = match &security.login {
+        Some(Login::Password { username, .. }) => Some(username.clone()),
+        _ => None,
+    };
+    let (token, extensions) = match &security.login {
+        Some(Login::OauthBearer { token, extensions }) => (Some(token), extensions.as_slice()),
+        _ => (None, [].as_slice()),
+    };
+    let file = match token {
+        Some(TokenSource::File(source)) => source.path().map(|path| path.display().to_string()),
+        _ => None,
+    };
+    let endpoint = match token {
+        Some(TokenSource::Endpoint(endpoint)) => Some(endpoint),
+        _ => None,
+    };
+    let extensions: Vec<String> = extensions.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let tls = security.tls.as_ref();
+    let identity = tls.and_then(|tls| tls.identity.as_ref());
+    let check_name = if tls.is_none_or(|tls| tls.check_name) { "https" } else { "none" };
+    vec![
+        ("KAFKA_SECURITY_PROTOCOL", security.protocol().to_owned()),
+        ("KAFKA_SSL_CA_FILE", path(tls.and_then(|tls| tls.authorities.as_ref()))),
+        ("KAFKA_SSL_CERTIFICATE_FILE", path(identity.map(|identity| &identity.certificates))),
+        ("KAFKA_SSL_KEY_FILE", path(identity.map(|identity| &identity.key))),
+        ("KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM", check_name.to_owned()),
+        ("KAFKA_SASL_MECHANISM", security.login.as_ref().map(Login::mechanism).unwrap_or_default().to_owned()),
+        ("KAFKA_SASL_PASSWORD", secret(username.is_some())),
+        ("KAFKA_SASL_USERNAME", username.unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", file.unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", endpoint.map(|it| it.url.clone()).unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_CLIENT_ID", endpoint.map(|it| it.client_id.clone()).unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET", secret(endpoint.is_some())),
+        ("KAFKA_SASL_OAUTHBEARER_SCOPE", endpoint.and_then(|it| it.scope.clone()).unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_EXTENSIONS", extensions.join(",")),
+        ("KAFKA_HTTPS_CA_FILE", path(endpoint.and_then(|it| it.authorities.as_ref()))),
+    ]
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns every connection to a broker. Knows nothing of mail.
 
+mod access;
 pub mod assignment;
 pub mod client;
 pub mod coordinator;
@@ -9,9 +10,11 @@ pub mod dead_letter;
 pub mod fetch;
 pub mod offsets;
 pub mod record;
+mod sasl;
 pub mod shared_client;
 #[cfg(test)]
 mod testing;
+mod token;
 pub mod wire;
 
 pub use record::Record;

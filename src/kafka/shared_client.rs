@@ -20,6 +20,13 @@ use tokio::time::{error::Elapsed, timeout};
 
 use super::client::{self, Connector};
 
+/// Time to learn why a broker does not let us in.
+const REASON_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What rskafka's errors say of TLS and logins. Their types are private; the texts only decide whether to look closer.
+const NOT_LET_IN: [&str; 4] =
+    ["Sasl handshake failed", "invalid peer certificate", "received fatal alert", "Invalid Hostname"];
+
 /// Time for the brokers to list their topics.
 const LIST_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -54,6 +61,12 @@ pub enum Error {
     /// A call failed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The brokers let us in again, with what we have to show by now.
+    #[error("{before}; by now the brokers let us in")]
+    LetInAgain {
+        /// What failed.
+        before: String,
+    },
     /// A call was not answered in time.
     #[error("no answer from the brokers within {after:?}")]
     Timeout {
@@ -88,9 +101,29 @@ impl Error {
             Self::Client(ClientError::Request(RequestError::ReadVersionedError(_) | RequestError::WriteError(_))) => {
                 Leaves::Client
             }
-            Self::Connect(_) | Self::Timeout { .. } | Self::Client(_) => Leaves::Nothing,
+            Self::Connect(_) | Self::Timeout { .. } | Self::LetInAgain { .. } | Self::Client(_) => Leaves::Nothing,
         }
     }
+
+    /// Whether the same call is worth repeating at once.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::LetInAgain { .. })
+    }
+
+    /// Whether a broker does not let us in, and somebody has to do something about it.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Connect(client::Error::Wire(error)) if !error.is_retriable())
+    }
+}
+
+/// Whether TLS or the login failed, and at which broker if rskafka says so.
+fn not_let_in(error: &Error) -> Option<Option<String>> {
+    let Error::Client(error) = error else { return None };
+    let text = error.to_string();
+    NOT_LET_IN.iter().any(|part| text.contains(part)).then(|| {
+        let (_, rest) = text.split_once("error connecting to broker \"")?;
+        Some(rest.split_once('"')?.0.to_owned())
+    })
 }
 
 impl SharedClient {
@@ -119,12 +152,19 @@ impl SharedClient {
     ///
     /// When the brokers cannot be reached or do not answer in time.
     pub async fn topics(&self) -> Result<BTreeMap<String, Vec<i32>>, Error> {
+        match self.list().await {
+            Err(error) if error.is_over() => self.list().await,
+            outcome => outcome,
+        }
+    }
+
+    async fn list(&self) -> Result<BTreeMap<String, Vec<i32>>, Error> {
         let client = timeout(LIST_TIMEOUT, self.get()).await.map_err(|_| Error::Timeout { after: LIST_TIMEOUT })??;
         let listed = match timeout(LIST_TIMEOUT, client.list_topics()).await {
             Ok(Ok(listed)) => listed,
             Ok(Err(error)) => {
                 self.discard(&client);
-                return Err(error.into());
+                return Err(self.reason(error.into()).await);
             }
             Err(_) => {
                 self.discard(&client);
@@ -139,6 +179,19 @@ impl SharedClient {
         let mut current = self.lock();
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, client)) {
             *current = None;
+        }
+    }
+
+    /// rskafka's account of why a broker does not let us in, in our words: the broker is asked again over a connection
+    /// of ours. What rskafka showed may have been replaced since (a password, a certificate): then we are let in.
+    async fn reason(&self, error: Error) -> Error {
+        let Some(address) = not_let_in(&error) else { return error };
+        let brokers = self.connector.brokers();
+        let address = address.or_else(|| brokers.first().cloned()).unwrap_or_default();
+        match timeout(REASON_TIMEOUT, self.connector.probe(&address)).await {
+            Ok(Ok(_)) => Error::LetInAgain { before: error.to_string() },
+            Ok(Err(reason)) => Error::Connect(reason.into()),
+            Err(_) => error,
         }
     }
 
@@ -200,7 +253,7 @@ impl PartitionLink {
     }
 
     /// What became of a call that had `limit` to finish; a failure lets go of all that it has made doubtful.
-    pub(super) fn settle<T>(
+    pub(super) async fn settle<T>(
         &mut self,
         limit: Duration,
         outcome: Result<Result<T, Error>, Elapsed>,
@@ -219,6 +272,9 @@ impl PartitionLink {
                 }
             }
         }
-        result
+        match result {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.shared.reason(error).await),
+        }
     }
 }

@@ -118,7 +118,12 @@ impl Lane {
             if batch.is_empty() {
                 return;
             }
-            let error = match self.produce(batch.iter().map(|order| order.letter.clone()).collect()).await {
+            let letters = || batch.iter().map(|order| order.letter.clone()).collect();
+            let produced = match self.produce(letters()).await {
+                Err(error) if error.is_over() => self.produce(letters()).await,
+                outcome => outcome,
+            };
+            let error = match produced {
                 Ok(()) => {
                     context.health.recovered(topic, part);
                     return reply(batch, || Outcome::Written);
@@ -156,7 +161,7 @@ impl Lane {
             Ok(())
         })
         .await;
-        self.link.settle(limit, outcome)
+        self.link.settle(limit, outcome).await
     }
 }
 

@@ -192,7 +192,7 @@ impl DeadLetters {
                 return count;
             }
             let outcome = timeout(timing.answer, link.partition_count()).await;
-            match link.settle(timing.answer, outcome) {
+            match link.settle(timing.answer, outcome).await {
                 Ok(count) => {
                     partition_count.store(count, Ordering::Relaxed);
                     health.recovered(topic, Part::Topic);
