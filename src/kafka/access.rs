@@ -73,6 +73,10 @@ impl Access {
         Ok(Self { security, tokens, gate: Mutex::default() })
     }
 
+    pub(super) fn has_login(&self) -> bool {
+        self.security.login.is_some()
+    }
+
     /// What a connection to `address` is to be opened with now.
     ///
     /// # Errors
@@ -97,19 +101,22 @@ impl Access {
                 Credentials::Password { mechanism: *mechanism, username: username.clone(), password }
             }
             Some(Login::OauthBearer { token, extensions }) => {
-                let token = match (token, &self.tokens) {
+                let (token, variables) = match (token, &self.tokens) {
                     (TokenSource::Endpoint(_), Some(tokens)) => {
                         self.pass(None)?;
-                        tokens.get().await.map_err(|why| self.no_token(address, why))?
+                        let token = tokens.get().await.map_err(|why| self.no_token(address, why))?;
+                        (token, "KAFKA_SASL_OAUTHBEARER_CLIENT_ID and KAFKA_SASL_OAUTHBEARER_SCOPE")
                     }
                     (TokenSource::File(file), _) => {
                         let token = file.read().map_err(unread)?;
                         self.pass(Some(&token))?;
-                        plain_token(token).map_err(|why| Error::Files { why })?
+                        let variable = "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE";
+                        let token = plain_token(token).map_err(|why| Error::Files { why: format!("{variable}: {why}") })?;
+                        (token, variable)
                     }
                     (TokenSource::Endpoint(_), None) => unreachable!("made together"),
                 };
-                Credentials::Token { token, extensions: extensions.clone() }
+                Credentials::Token { token, extensions: extensions.clone(), variables }
             }
         }))
     }

@@ -47,7 +47,10 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time after which an rskafka call stops repeating itself and reports what it saw.
-const RETRY_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const RETRY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Below rskafka's first delay, so that it repeats nothing.
+const NO_RETRY: Duration = Duration::from_millis(1);
 
 /// Least size of the frames that rskafka may receive: a broker returns a whole batch even beyond the bytes asked for.
 const MIN_MAX_FRAME: usize = 64 * 1024 * 1024;
@@ -130,15 +133,16 @@ impl Connector {
     /// When no broker lets us in, or rskafka's client is not ready within ten seconds.
     pub async fn rskafka(&self) -> Result<Client, Error> {
         let (broker, keys) = self.admitted().await?;
-        let builder = ClientBuilder::new(vec![broker])
-            .client_id(CLIENT_ID)
-            .max_message_size(self.max_frame)
-            .backoff_config(BackoffConfig {
-                init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(2),
-                base: 2.0,
-                deadline: Some(RETRY_DEADLINE),
-            });
+        let patience = if keys.credentials.is_some() { NO_RETRY } else { RETRY_DEADLINE };
+        let builder =
+            ClientBuilder::new(vec![broker]).client_id(CLIENT_ID).max_message_size(self.max_frame).backoff_config(
+                BackoffConfig {
+                    init_backoff: Duration::from_millis(100),
+                    max_backoff: Duration::from_secs(2),
+                    base: 2.0,
+                    deadline: Some(patience),
+                },
+            );
         let builder = match keys.tls {
             Some(tls) => builder.tls_config(tls),
             None => builder,
@@ -152,6 +156,12 @@ impl Connector {
             Ok(Err(source)) => Err(Error::Client { brokers: self.brokers.clone(), source }),
             Err(_) => Err(Error::Timeout { brokers: self.brokers.clone(), after: CLIENT_TIMEOUT }),
         }
+    }
+
+    /// Whether rskafka repeats calls itself. Not with a login: it would try a password that has changed since a dozen
+    /// times for each partition, and the one that has replaced it never.
+    pub(super) fn rskafka_retries(&self) -> bool {
+        !self.access.has_login()
     }
 
     /// The first bootstrap broker that lets us in, and with what.

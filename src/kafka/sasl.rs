@@ -31,8 +31,8 @@ const ADMIT_FAILURE: &[u8] = &[1];
 pub(super) enum Credentials {
     /// User and password.
     Password { mechanism: PasswordMechanism, username: String, password: Secret },
-    /// A bearer token.
-    Token { token: Secret, extensions: Vec<(String, String)> },
+    /// A bearer token, and the variables to look at when it is refused.
+    Token { token: Secret, extensions: Vec<(String, String)>, variables: &'static str },
 }
 
 impl Credentials {
@@ -47,7 +47,7 @@ impl Credentials {
     fn variables(&self) -> &'static str {
         match self {
             Self::Password { .. } => "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
-            Self::Token { .. } => "KAFKA_SASL_OAUTHBEARER_*",
+            Self::Token { variables, .. } => variables,
         }
     }
 
@@ -56,7 +56,7 @@ impl Credentials {
             Self::Password { username, password, .. } => {
                 SASLConfig::with_credentials(None, username.clone(), password.reveal().to_owned())
             }
-            Self::Token { token, extensions } => {
+            Self::Token { token, extensions, .. } => {
                 let bearer = Bearer { token: token.clone(), extensions: extensions.clone() };
                 SASLConfig::builder().with_default_mechanisms().with_callback(bearer)
             }
@@ -162,19 +162,19 @@ async fn send(connection: &mut Connection, message: Vec<u8>) -> Result<Answer, E
     })
 }
 
-/// A refused token: the broker answers with JSON, and says why only when that is acknowledged.
+/// A refused token: the broker answers with JSON, and says why only when that is acknowledged, if at all.
 async fn refused_token(connection: &mut Connection, answer: &[u8]) -> Result<String, Error> {
-    let status = serde_json::from_slice::<serde_json::Value>(answer)
-        .ok()
-        .and_then(|json| json.get("status")?.as_str().map(str::to_owned));
+    let status = |json: &[u8]| {
+        let json: serde_json::Value = serde_json::from_slice(json).ok()?;
+        json.get("status")?.as_str().map(str::to_owned)
+    };
     let said = match send(connection, ADMIT_FAILURE.to_vec()).await {
-        Ok(answer) => answer.message,
+        Ok(answer) => answer.message.map(|text| status(text.as_bytes()).unwrap_or(text)),
         Err(Error::Io { .. } | Error::Mismatch { .. }) => None,
         Err(error) => return Err(error),
     };
-    Ok(match (said, status) {
-        (Some(said), _) => format!("the token is refused: {said}"),
-        (None, Some(status)) => format!("the token is refused: {status}"),
-        (None, None) => "the token is refused".to_owned(),
+    Ok(match said.or_else(|| status(answer)) {
+        Some(said) => format!("the token is refused: {said}"),
+        None => "the token is refused".to_owned(),
     })
 }

@@ -16,9 +16,10 @@ use rskafka::client::{
     error::{Error as ClientError, ProtocolError, RequestError},
     partition::{PartitionClient, UnknownTopicHandling},
 };
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
-use super::client::{self, Connector};
+use super::client::{self, Connector, RETRY_DEADLINE};
+use crate::delay::Delays;
 
 /// Time to learn why a broker does not let us in.
 const REASON_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,6 +27,10 @@ const REASON_TIMEOUT: Duration = Duration::from_secs(10);
 /// What rskafka's errors say of TLS and logins. Their types are private; the texts only decide whether to look closer.
 const NOT_LET_IN: [&str; 4] =
     ["Sasl handshake failed", "invalid peer certificate", "received fatal alert", "Invalid Hostname"];
+
+/// First and longest pause before a call is repeated.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
 /// Time for the brokers to list their topics.
 const LIST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -75,6 +80,35 @@ pub enum Error {
     },
 }
 
+/// Repeats a call where rskafka does not: for as long as that would, and once where the brokers let us in again.
+pub(super) struct Again {
+    until: Option<Instant>,
+    delays: Delays,
+    let_in: bool,
+}
+
+impl Again {
+    fn new(connector: &Connector) -> Self {
+        Self {
+            until: (!connector.rskafka_retries()).then(|| Instant::now() + RETRY_DEADLINE),
+            delays: Delays::doubling(FIRST_DELAY, MAX_DELAY),
+            let_in: false,
+        }
+    }
+
+    /// Whether the call is to be made again, after a while if need be.
+    pub(super) async fn after(&mut self, error: &Error) -> bool {
+        if matches!(error, Error::LetInAgain { .. }) && !std::mem::replace(&mut self.let_in, true) {
+            return true;
+        }
+        let again = error.is_passing() && self.until.is_some_and(|until| Instant::now() < until);
+        if again {
+            sleep(self.delays.advance()).await;
+        }
+        again
+    }
+}
+
 /// What a failed call leaves of the connections that it used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leaves {
@@ -105,9 +139,14 @@ impl Error {
         }
     }
 
-    /// Whether the same call is worth repeating at once.
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::LetInAgain { .. })
+    /// Whether a connection broke, or the way to the leader was another: what rskafka repeats by itself if it may.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Client(ClientError::Request(RequestError::Poisoned(_) | RequestError::IO(_)))
+            | Self::Client(ClientError::RetryFailed(_) | ClientError::Connection(_)) => true,
+            Self::Connect(client::Error::Wire(error)) => error.is_retriable(),
+            _ => false,
+        }
     }
 
     /// Whether a broker does not let us in, and somebody has to do something about it.
@@ -152,10 +191,17 @@ impl SharedClient {
     ///
     /// When the brokers cannot be reached or do not answer in time.
     pub async fn topics(&self) -> Result<BTreeMap<String, Vec<i32>>, Error> {
-        match self.list().await {
-            Err(error) if error.is_over() => self.list().await,
-            outcome => outcome,
+        let mut again = self.again();
+        loop {
+            match self.list().await {
+                Err(error) if again.after(&error).await => {}
+                outcome => return outcome,
+            }
         }
+    }
+
+    fn again(&self) -> Again {
+        Again::new(&self.connector)
     }
 
     async fn list(&self) -> Result<BTreeMap<String, Vec<i32>>, Error> {
@@ -216,6 +262,11 @@ pub(super) struct PartitionLink {
 impl PartitionLink {
     pub(super) fn new(shared: SharedClient, topic: Arc<str>) -> Self {
         Self { shared, topic, client: None, partition: None }
+    }
+
+    /// For the repetition of one call.
+    pub(super) fn again(&self) -> Again {
+        self.shared.again()
     }
 
     /// Number of partitions that the brokers list for the topic, at least 1.

@@ -129,7 +129,8 @@ impl Tokens {
             format!("{url} answers with something that is no token (see KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL)")
         })?;
         let life = granted.expires_in.map_or_else(|| life_of(&granted.access_token), life_from_seconds);
-        Ok((plain_token(Secret::new(granted.access_token))?, life))
+        let token = plain_token(Secret::new(granted.access_token));
+        Ok((token.map_err(|why| format!("the token of {url} cannot be sent: {why}"))?, life))
     }
 }
 
@@ -148,7 +149,7 @@ fn refusal(url: &str, status: StatusCode, body: &Bytes) -> String {
 /// A token as it can stand in a message (RFC 6750 2.1).
 pub(super) fn plain_token(token: Secret) -> Result<Secret, String> {
     let legal = !token.reveal().is_empty() && token.reveal().chars().all(|c| c.is_ascii_graphic());
-    if legal { Ok(token) } else { Err("the token holds characters that no token may hold".to_owned()) }
+    if legal { Ok(token) } else { Err("it holds characters that no token may hold".to_owned()) }
 }
 
 fn life_from_seconds(seconds: f64) -> Duration {

@@ -9,6 +9,7 @@ use devkit::{
 };
 use postlane::event::Priority;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::{
     bed::{Bed, SOON, end, event, event_with},
@@ -58,10 +59,11 @@ async fn sessions_that_the_broker_ends_are_begun_anew_without_a_word() {
 
 #[tokio::test]
 async fn a_password_that_changes_is_picked_up() {
+    const MECHANISM: &str = "SCRAM-SHA-256";
     let (user, folder) = (unique("rotating"), tempfile::tempdir().expect("a folder"));
     let file = folder.path().join("password");
-    let mut bed = with_password(Listener::ShortSessions, "SASL_SSL", "SCRAM-SHA-256").await;
-    bed.cluster.set_scram_password(&user, "first-secret").await.expect("a user");
+    let mut bed = with_password(Listener::ShortSessions, "SASL_SSL", MECHANISM).await;
+    bed.cluster.set_scram_password(MECHANISM, &user, "first-secret").await.expect("a user");
     fs::write(&file, "first-secret\n").expect("written");
     bed.set("KAFKA_SASL_USERNAME", &user);
     bed.set("KAFKA_SASL_PASSWORD", "");
@@ -70,15 +72,30 @@ async fn a_password_that_changes_is_picked_up() {
     flow(&bed, &mut service, Duration::from_secs(1)).await;
 
     // the broker first: until the file follows, nobody is let in
-    bed.cluster.set_scram_password(&user, "second-secret").await.expect("changed");
+    let refused = || bed.cluster.nodes()[0].log().matches("Failed authentication").count();
+    let before = refused();
+    bed.cluster.set_scram_password(MECHANISM, &user, "second-secret").await.expect("changed");
     let line = service.wait_for_line(&["refuses the login: Authentication failed"], SOON).await.expect("a refusal");
     assert!(line.contains("KAFKA_SASL_PASSWORD"), "{line}");
     bed.publish(Priority::High, [event("while-out", "a@example.com")]).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let attempts = refused() - before;
+    assert!((2..=8).contains(&attempts), "{attempts} attempts with the old password in ten seconds");
+    let told = service.lines_with(&["refuses the login"]);
+    assert!(told.len() <= 6, "{told:#?}");
     fs::write(&file, "second-secret\n").expect("written");
+    let mails = bed.smtp.ledger().accepted().len() + 1;
+    bed.smtp.wait_for_mails(mails, SOON).await.unwrap_or_else(|error| panic!("{error}\n{}", service.tail()));
     flow(&bed, &mut service, SHORT_SESSION).await;
-    assert!(service.lines_with(&["refuses the login"]).len() <= 6, "{}", service.log());
+
+    // the file first: what is open stays open, and the broker follows
+    let quiet = service.log().len();
+    fs::write(&file, "third-secret\n").expect("written");
+    bed.cluster.set_scram_password(MECHANISM, &user, "third-secret").await.expect("changed");
+    flow(&bed, &mut service, SHORT_SESSION * 2).await;
+    eprintln!("{}", &service.log()[quiet..]);
     let log = end(service).await;
-    assert!(!log.contains("-secret\""), "{log}");
+    assert!(!log.contains("-secret"), "{log}");
 }
 
 #[tokio::test]
@@ -100,15 +117,24 @@ async fn tokens_that_expire_are_renewed_without_a_word() {
 async fn a_token_file_is_read_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("token");
-    let renew = || fs::write(&file, unsecured_token(USER, Duration::from_secs(4))).expect("written");
-    renew();
     let mut bed = with_tls(Listener::SaslSsl, "SASL_SSL").await;
     bed.set("KAFKA_SASL_MECHANISM", "OAUTHBEARER");
     bed.set("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", file.display());
+    let renew = move || {
+        let new = file.with_extension("new");
+        fs::write(&new, unsecured_token(USER, Duration::from_secs(4))).expect("written");
+        fs::rename(&new, &file).expect("replaced");
+    };
+    renew();
+    let mut renewing = JoinSet::new();
+    renewing.spawn(async move {
+        let mut every = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            every.tick().await;
+            renew();
+        }
+    });
     let mut service = bed.start();
-    for _ in 0..4 {
-        flow(&bed, &mut service, Duration::from_secs(2)).await;
-        renew();
-    }
-    end(service).await;
+    flow(&bed, &mut service, Duration::from_secs(10)).await;
+    ends_quietly(&bed, service).await;
 }

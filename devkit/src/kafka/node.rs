@@ -202,6 +202,12 @@ impl Node {
         Java::spawn(Runtime::get().await?, &JVM, class, arguments, &log, self.folder.parent())
     }
 
+    /// All that the broker has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.join(LOG)).unwrap_or_default()).into_owned()
+    }
+
     /// What the log says of the reason why the broker does not work.
     fn complaint(&self) -> String {
         let log = std::fs::read(self.folder.join(LOG)).unwrap_or_default();

@@ -238,13 +238,14 @@ impl Cluster {
         self.secured.as_ref().context("the cluster has no secured listeners")
     }
 
-    /// Sets the SCRAM password of a user, which is made where it does not exist. Sessions that are open stay open.
+    /// Sets the password of a user for one SCRAM mechanism; the user is made where it does not exist. Sessions that are
+    /// open stay open.
     ///
     /// # Errors
     /// When Kafka's tool fails.
-    pub async fn set_scram_password(&self, user: &str, password: &str) -> Result<()> {
-        let both = format!("SCRAM-SHA-256=[password={password}],SCRAM-SHA-512=[password={password}]");
-        let arguments = ["--alter", "--add-config", &both, "--entity-type", "users", "--entity-name", user];
+    pub async fn set_scram_password(&self, mechanism: &str, user: &str, password: &str) -> Result<()> {
+        let config = format!("{mechanism}=[password={password}]");
+        let arguments = ["--alter", "--add-config", &config, "--entity-type", "users", "--entity-name", user];
         self.tool(CONFIG_COMMAND, &arguments).await.map(drop)
     }
 }

@@ -118,10 +118,12 @@ impl Lane {
             if batch.is_empty() {
                 return;
             }
-            let letters = || batch.iter().map(|order| order.letter.clone()).collect();
-            let produced = match self.produce(letters()).await {
-                Err(error) if error.is_over() => self.produce(letters()).await,
-                outcome => outcome,
+            let mut again = self.link.again();
+            let produced = loop {
+                match self.produce(batch.iter().map(|order| order.letter.clone()).collect()).await {
+                    Err(error) if again.after(&error).await => {}
+                    outcome => break outcome,
+                }
             };
             let error = match produced {
                 Ok(()) => {

@@ -76,19 +76,23 @@ impl RskafkaReader {
 #[async_trait]
 impl PartitionReader for RskafkaReader {
     async fn fetch(&mut self, offset: i64) -> Result<Fetched, FetchError> {
-        match self.try_fetch(offset).await {
-            Err(error) if error.is_over() => self.try_fetch(offset).await,
-            outcome => outcome,
+        let mut again = self.link.again();
+        loop {
+            match self.try_fetch(offset).await {
+                Err(error) if again.after(&error).await => {}
+                outcome => return outcome.map_err(classify),
+            }
         }
-        .map_err(classify)
     }
 
     async fn bounds(&mut self) -> Result<Bounds, FetchError> {
-        match self.try_bounds().await {
-            Err(error) if error.is_over() => self.try_bounds().await,
-            outcome => outcome,
+        let mut again = self.link.again();
+        loop {
+            match self.try_bounds().await {
+                Err(error) if again.after(&error).await => {}
+                outcome => return outcome.map_err(classify),
+            }
         }
-        .map_err(classify)
     }
 }
 
