@@ -111,7 +111,8 @@ impl Access {
                         let token = file.read().map_err(unread)?;
                         self.pass(Some(&token))?;
                         let variable = "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE";
-                        let token = plain_token(token).map_err(|why| Error::Files { why: format!("{variable}: {why}") })?;
+                        let token =
+                            plain_token(token).map_err(|why| Error::Files { why: format!("{variable}: {why}") })?;
                         (token, variable)
                     }
                     (TokenSource::Endpoint(_), None) => unreachable!("made together"),

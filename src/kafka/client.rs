@@ -107,7 +107,7 @@ impl Connector {
     pub fn new(settings: &config::Kafka) -> Result<Self, tls::Error> {
         let max_frame = settings.fetch_max_bytes.saturating_mul(2).max(MIN_MAX_FRAME);
         let access = Arc::new(Access::new(settings.security.clone())?);
-        Ok(Self { max_frame, access, ..Self::plaintext(settings.brokers.clone()) })
+        Ok(Self { access, max_frame, ..Self::plaintext(settings.brokers.clone()) })
     }
 
     /// Reaches the brokers at these addresses, `host:port`, over plain TCP, for programs without the service's settings.
@@ -134,15 +134,15 @@ impl Connector {
     pub async fn rskafka(&self) -> Result<Client, Error> {
         let (broker, keys) = self.admitted().await?;
         let patience = if keys.credentials.is_some() { NO_RETRY } else { RETRY_DEADLINE };
-        let builder =
-            ClientBuilder::new(vec![broker]).client_id(CLIENT_ID).max_message_size(self.max_frame).backoff_config(
-                BackoffConfig {
-                    init_backoff: Duration::from_millis(100),
-                    max_backoff: Duration::from_secs(2),
-                    base: 2.0,
-                    deadline: Some(patience),
-                },
-            );
+        let builder = ClientBuilder::new(vec![broker])
+            .client_id(CLIENT_ID)
+            .max_message_size(self.max_frame)
+            .backoff_config(BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(2),
+                base: 2.0,
+                deadline: Some(patience),
+            });
         let builder = match keys.tls {
             Some(tls) => builder.tls_config(tls),
             None => builder,
@@ -196,7 +196,7 @@ impl Connector {
 
     /// Connects, agrees on versions and logs in.
     pub(super) async fn open(&self, address: &str, timeout: Duration) -> Result<(wire::Connection, Keys), wire::Error> {
-        let keys = self.access.keys(address).await?;
+        let keys = Box::pin(self.access.keys(address)).await?;
         let stream = self.dial(address, &keys).await?;
         let connection = wire::Connection::over(stream, address, timeout, &keys).await;
         match &connection {
@@ -235,7 +235,7 @@ async fn secure(stream: TcpStream, address: &str, config: Arc<ClientConfig>) -> 
         why: format!("{host} is not a name that a certificate could be for"),
         passing: false,
     })?;
-    match timeout(TLS_TIMEOUT, TlsConnector::from(config).connect(name, stream)).await {
+    match timeout(TLS_TIMEOUT, Box::pin(TlsConnector::from(config).connect(name, stream))).await {
         Ok(Ok(stream)) => Ok(Box::new(stream)),
         Ok(Err(error)) => Err(wire::Error::tls(address, &error)),
         Err(_) => Err(wire::Error::Tls {

@@ -3,6 +3,9 @@
 //! Owns the exchange and what a refusal means. The mechanisms are rsasl's; in SCRAM it also demands that the broker
 //! proves to know the password.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use kafka_protocol::{
@@ -156,7 +159,7 @@ async fn send(connection: &mut Connection, message: Vec<u8>) -> Result<Answer, E
     let lifetime = u64::try_from(response.session_lifetime_ms).ok().filter(|millis| *millis > 0);
     Ok(Answer {
         code: response.error_code,
-        message: response.error_message.map(|text| text.to_string()),
+        message: response.error_message.map(|text| text.to_string()).filter(|text| !text.is_empty()),
         bytes: response.auth_bytes.to_vec(),
         lifetime: lifetime.map(Duration::from_millis),
     })

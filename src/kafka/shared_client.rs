@@ -142,8 +142,11 @@ impl Error {
     /// Whether a connection broke, or the way to the leader was another: what rskafka repeats by itself if it may.
     fn is_passing(&self) -> bool {
         match self {
-            Self::Client(ClientError::Request(RequestError::Poisoned(_) | RequestError::IO(_)))
-            | Self::Client(ClientError::RetryFailed(_) | ClientError::Connection(_)) => true,
+            Self::Client(
+                ClientError::Request(RequestError::Poisoned(_) | RequestError::IO(_))
+                | ClientError::RetryFailed(_)
+                | ClientError::Connection(_),
+            ) => true,
             Self::Connect(client::Error::Wire(error)) => error.is_retriable(),
             _ => false,
         }
@@ -155,14 +158,15 @@ impl Error {
     }
 }
 
-/// Whether TLS or the login failed, and at which broker if rskafka says so.
-fn not_let_in(error: &Error) -> Option<Option<String>> {
-    let Error::Client(error) = error else { return None };
-    let text = error.to_string();
-    NOT_LET_IN.iter().any(|part| text.contains(part)).then(|| {
-        let (_, rest) = text.split_once("error connecting to broker \"")?;
-        Some(rest.split_once('"')?.0.to_owned())
-    })
+/// Whether the text of an rskafka error is about TLS or the login.
+fn is_not_let_in(text: &str) -> bool {
+    NOT_LET_IN.iter().any(|part| text.contains(part))
+}
+
+/// The broker that an rskafka error names, if it names one.
+fn named_broker(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("error connecting to broker \"")?;
+    Some(rest.split_once('"')?.0)
 }
 
 impl SharedClient {
@@ -231,11 +235,15 @@ impl SharedClient {
     /// rskafka's account of why a broker does not let us in, in our words: the broker is asked again over a connection
     /// of ours. What rskafka showed may have been replaced since (a password, a certificate): then we are let in.
     async fn reason(&self, error: Error) -> Error {
-        let Some(address) = not_let_in(&error) else { return error };
-        let brokers = self.connector.brokers();
-        let address = address.or_else(|| brokers.first().cloned()).unwrap_or_default();
-        match timeout(REASON_TIMEOUT, self.connector.probe(&address)).await {
-            Ok(Ok(_)) => Error::LetInAgain { before: error.to_string() },
+        let Error::Client(client_error) = &error else { return error };
+        let before = client_error.to_string();
+        if !is_not_let_in(&before) {
+            return error;
+        }
+        let first = self.connector.brokers().first().map(String::as_str);
+        let address = named_broker(&before).or(first).unwrap_or_default();
+        match timeout(REASON_TIMEOUT, self.connector.probe(address)).await {
+            Ok(Ok(_)) => Error::LetInAgain { before },
             Ok(Err(reason)) => Error::Connect(reason.into()),
             Err(_) => error,
         }

@@ -122,7 +122,12 @@ async fn an_expired_token() {
     let mut bed = with_tls(Listener::SaslSsl, "SASL_SSL").await;
     bed.set("KAFKA_SASL_MECHANISM", "OAUTHBEARER");
     bed.set("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", token.path().display());
-    says(&bed, Listener::SaslSsl, "broker BROKER refuses the login: the token is refused: invalid_token (see KAFKA_SASL_OAUTHBEARER_TOKEN_FILE)").await;
+    says(
+        &bed,
+        Listener::SaslSsl,
+        "broker BROKER refuses the login: the token is refused: invalid_token (see KAFKA_SASL_OAUTHBEARER_TOKEN_FILE)",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn ends_quietly(bed: &Bed, service: Service) {
     }
     let ledger = bed.smtp.ledger();
     let mut subjects: Vec<_> =
-        ledger.accepted().iter().map(|mail| mail.decoded().expect("MIME").subject.to_string()).collect();
+        ledger.accepted().iter().map(|mail| mail.decoded().expect("MIME").subject.clone()).collect();
     let sent = subjects.len();
     subjects.sort();
     subjects.dedup();

@@ -80,7 +80,7 @@ impl PartitionReader for RskafkaReader {
         loop {
             match self.try_fetch(offset).await {
                 Err(error) if again.after(&error).await => {}
-                outcome => return outcome.map_err(classify),
+                outcome => return outcome.map_err(|error| classify(&error)),
             }
         }
     }
@@ -90,7 +90,7 @@ impl PartitionReader for RskafkaReader {
         loop {
             match self.try_bounds().await {
                 Err(error) if again.after(&error).await => {}
-                outcome => return outcome.map_err(classify),
+                outcome => return outcome.map_err(|error| classify(&error)),
             }
         }
     }
@@ -130,8 +130,8 @@ impl RskafkaReader {
 ///
 /// rskafka repeats a call itself on broken connections and moving leaders and then wraps the last error into
 /// `RetryFailed`; a decode error comes at once, as `Request(ReadVersionedError)`, and leaves the connection sound.
-fn classify(error: Error) -> FetchError {
-    match &error {
+fn classify(error: &Error) -> FetchError {
+    match error {
         Error::Client(error) => classify_client(error),
         error if error.is_refusal() => FetchError::Denied { detail: chain(error) },
         error => FetchError::Unavailable { detail: chain(error) },
