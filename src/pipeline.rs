@@ -10,7 +10,7 @@ mod worker;
 use std::{
     fmt,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -25,18 +25,20 @@ use tracing::{error, info};
 
 pub use self::{
     job::Job,
-    partition::{Partition, Place, Room, Source, Ticket},
+    partition::{Partition, Place, Reading, Room, Source, Ticket, Vitals},
     worker::Worker,
 };
 use crate::{
     compose::Mail,
     config,
     event::Priority,
+    health::Crew,
     kafka::{
         Record,
         dead_letter::{DeadLetters, Failure, Reason, Stage},
     },
     mask,
+    metrics::Metrics,
     retry::{Attempts, Decision, Ending, Now},
     schedule::Scheduler,
     shutdown::Shutdown,
@@ -44,6 +46,7 @@ use crate::{
         Class, Reply,
         relay::{Fault, Pass, Relay},
     },
+    telemetry::{Trace, Traces},
     template::Templates,
 };
 
@@ -64,6 +67,8 @@ pub struct Pipeline {
     pub relay: Arc<Relay>,
     /// Where mails end that cannot be sent.
     pub dead_letters: DeadLetters,
+    /// Makes the spans of mails.
+    pub traces: Traces,
     /// How far a shutdown has come.
     pub shutdown: Shutdown,
     /// Waiting retries and dead letters that are being written.
@@ -72,6 +77,12 @@ pub struct Pipeline {
     pub suspects: Mutex<Vec<(Instant, Job)>>,
     /// A task has panicked: the process must end, or the record that it held stays unsettled for as long as it lives.
     pub crashed: Notify,
+    /// Counts what happens.
+    pub metrics: Metrics,
+    /// What the workers do.
+    pub crew: Crew,
+    /// The partitions that are worked on; those that are no more drop out by themselves.
+    pub tracked: Mutex<Vec<Weak<Partition>>>,
 }
 
 impl fmt::Debug for Pipeline {
@@ -91,21 +102,32 @@ pub struct Attempted {
 impl Pipeline {
     /// Where the loop of a partition delivers.
     pub fn source(self: &Arc<Self>, partition: Arc<Partition>, lane: Priority, buffer: Room) -> Source {
-        Source { pipeline: Arc::clone(self), partition, lane, buffer }
+        let mut tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        tracked.retain(|partition| partition.strong_count() > 0);
+        tracked.push(Arc::downgrade(&partition));
+        let fetched = self.metrics.fetched(partition.topic());
+        Source { pipeline: Arc::clone(self), partition, lane, buffer, fetched }
+    }
+
+    /// The partitions that are worked on.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        let tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        tracked.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Takes a record in: it is put into its lane, or it is a dead letter at once.
-    fn accept(self: &Arc<Self>, record: Record, topic_lane: Priority, ticket: Ticket, buffer: Place) {
+    fn accept(self: &Arc<Self>, record: Record, topic_lane: Priority, ticket: Ticket, buffer: Place, mut trace: Trace) {
         let record = Arc::new(record);
         let message = match job::decode(&record) {
             Ok(message) => message,
             Err(failure) => {
-                log_undecodable(&record, &failure);
-                return self.dead_letter(record, ticket, failure);
+                log_undecodable(&record, &failure, &trace);
+                return self.dead_letter(record, topic_lane, ticket, trace, failure);
             }
         };
         // an old producer knows the normal topic alone, and says there how urgent it is
         let lane = if topic_lane == Priority::Normal { message.priority } else { topic_lane };
+        trace.decoded(&message, lane);
         let job = Job {
             record,
             ticket,
@@ -117,20 +139,26 @@ impl Pipeline {
             recipients: String::new(),
             attempts: None,
             buffer: Some(buffer),
+            trace,
         };
         self.lanes.push(lane, job);
     }
 
     /// Makes the mail of a job whose turn has come. A job that ends before its attempt is taken care of.
     fn prepare(self: &Arc<Self>, mut job: Job) -> Option<(Job, Mail)> {
+        let begun = job.trace.begin();
         let made = job::decode(&job.record)
             .and_then(|message| Ok((job::compose(&message, &self.templates, &self.mail)?, message)));
+        job.trace.rendered(begun, made.as_ref().map(|(mail, _)| mail.message_id.as_str()));
         let (mail, message) = match made {
             Ok(made) => made,
             Err(failure) => {
                 let failure = Failure { attempts: job.attempts_used(), ..failure };
+                if failure.stage == Stage::Template {
+                    self.metrics.template_failed(&job.template);
+                }
                 log_dead_letter(&job, &failure);
-                self.dead_letter(job.record, job.ticket, failure);
+                self.dead_letter(job.record, job.lane, job.ticket, job.trace, failure);
                 return None;
             }
         };
@@ -218,7 +246,8 @@ impl Pipeline {
     }
 
     /// Does what was decided: the one place where a mail's outcome turns into what happens to its record.
-    fn follow(self: &Arc<Self>, job: Job, decision: Decision) {
+    fn follow(self: &Arc<Self>, mut job: Job, decision: Decision) {
+        job.trace.decided(&decision, job.attempts.as_ref());
         match decision {
             Decision::Sent => {
                 let reply =
@@ -226,6 +255,7 @@ impl Pipeline {
                 let attempts = job.attempts_used();
                 // before anything else may go wrong
                 job.ticket.settle();
+                self.metrics.sent(job.lane, job.record.timestamp);
                 info!(
                     outcome = "sent",
                     id = mask::text(&job.id),
@@ -235,12 +265,13 @@ impl Pipeline {
                     to = job.recipients,
                     attempts,
                     reply = mask::text(&reply),
+                    trace_id = job.trace.id().map(display),
                 );
             }
             Decision::DeadLetter(ending) => {
                 let failure = failure_of(&job, ending);
                 log_dead_letter(&job, &failure);
-                self.dead_letter(job.record, job.ticket, failure);
+                self.dead_letter(job.record, job.lane, job.ticket, job.trace, failure);
             }
             Decision::Wait(delay) => {
                 info!(
@@ -253,10 +284,13 @@ impl Pipeline {
                     attempts = job.attempts_used(),
                     retry_in = ?delay,
                     reply = refusal_of(&job),
+                    trace_id = job.trace.id().map(display),
                 );
                 let pipeline = Arc::clone(self);
+                let waiting = self.metrics.retry_waits(job.lane);
                 self.spawn(async move {
                     let waited = pipeline.shutdown.drain.run_until_cancelled(tokio::time::sleep(delay)).await;
+                    drop(waiting);
                     if waited.is_some() {
                         pipeline.lanes.push(job.lane, job);
                     }
@@ -328,18 +362,33 @@ impl Pipeline {
     }
 
     /// Writes a dead letter and settles its record then, and not before.
-    fn dead_letter(self: &Arc<Self>, record: Arc<Record>, ticket: Ticket, failure: Failure) {
+    fn dead_letter(
+        self: &Arc<Self>,
+        record: Arc<Record>,
+        lane: Priority,
+        ticket: Ticket,
+        mut trace: Trace,
+        failure: Failure,
+    ) {
         let pipeline = Arc::clone(self);
+        let pending = self.metrics.dead_letter_pends();
+        trace.failed(&failure);
         self.spawn(async move {
+            let begun = trace.begin();
             let writing = pipeline.dead_letters.write(&record, &failure);
             match pipeline.shutdown.cut_all.run_until_cancelled(writing).await {
-                Some(Ok(())) => ticket.settle(),
+                Some(Ok(())) => {
+                    ticket.settle();
+                    pipeline.metrics.dead_letter_written(lane, &failure);
+                    trace.buried(begun);
+                }
                 Some(Err(error)) => {
                     error!(%error, "a dead letter cannot be written");
                     pipeline.crashed.notify_one();
                 }
                 None => {}
             }
+            drop(pending);
         });
     }
 
@@ -388,7 +437,7 @@ fn failure_of(job: &Job, ending: Ending) -> Failure {
     }
 }
 
-fn log_undecodable(record: &Record, failure: &Failure) {
+fn log_undecodable(record: &Record, failure: &Failure, trace: &Trace) {
     info!(
         outcome = "dead letter",
         topic = %record.topic,
@@ -397,6 +446,7 @@ fn log_undecodable(record: &Record, failure: &Failure) {
         stage = failure.stage.as_str(),
         reason = failure.reason.as_str(),
         detail = mask::text(&failure.message),
+        trace_id = trace.id().map(display),
     );
 }
 
@@ -415,5 +465,6 @@ fn log_dead_letter(job: &Job, failure: &Failure) {
         reason = failure.reason.as_str(),
         detail = mask::text(&failure.message),
         served = served.as_deref(),
+        trace_id = job.trace.id().map(display),
     );
 }

@@ -1,21 +1,29 @@
 //! The service: builds every part, runs them, and brings them to an end.
 
+mod endpoints;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use prometheus_client::registry::Registry;
 use tokio::{
     sync::Notify,
     task::{JoinError, JoinSet},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::{error, info, warn};
 
 use crate::{
     config::{self, Config},
     event::Priority,
+    health::{self, Health},
+    http,
     kafka::{
         SharedClient,
         assignment::{self, Assignment, Partitions, Progress},
@@ -24,11 +32,14 @@ use crate::{
         dead_letter::{self, DeadLetters},
         fetch::{Limits, PartitionLoop, RskafkaReader, Timing},
         offsets::{Position, Tracker},
+        topics::{Newborn, Wanted, Watch},
     },
+    metrics::{Exposition, Metrics, State},
     pipeline::{Partition, Pipeline, Room, Worker},
     schedule::Scheduler,
     shutdown::{self, Schedule, Shutdown, Signals},
     smtp::{self, relay::Relay},
+    telemetry::Telemetry,
     template::{self, Templates},
     tls,
 };
@@ -36,15 +47,21 @@ use crate::{
 /// Time for the last commit where a second signal cuts.
 const CUT_COMMIT: Duration = Duration::from_millis(500);
 
+/// Time for the last spans, beside the last commit.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
 /// Why the service ended with a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The templates do not load.
     #[error(transparent)]
     Templates(#[from] template::LoadError),
-    /// The certificates for the relay or the brokers do not load.
+    /// The certificates for the relay, the brokers or the collector do not load.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// The endpoints for operators have no place to listen.
+    #[error(transparent)]
+    Http(#[from] http::BindError),
     /// The operating system refuses a signal handler.
     #[error("signals cannot be handled")]
     Signals(#[source] std::io::Error),
@@ -62,7 +79,7 @@ pub enum Error {
 impl Error {
     /// Whether the configuration is wrong, and nothing was connected.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Templates(_) | Self::Tls(_))
+        matches!(self, Self::Templates(_) | Self::Tls(_) | Self::Http(_))
     }
 }
 
@@ -79,24 +96,36 @@ pub async fn serve(config: Config) -> Result<(), Error> {
         warn!("{warning}");
     }
     let mut signals = Signals::new().map_err(Error::Signals)?;
-    let service = Service::new(config, dial, templates);
+    let http = match config.http_addr {
+        Some(address) => Some(http::Server::bind(address).await?),
+        None => None,
+    };
+    let telemetry = Telemetry::start(&config)?;
+    let service = Service::new(config, dial, templates, telemetry);
     info!(version = env!("CARGO_PKG_VERSION"), relay = service.relay_name(), "postlane starts");
-    service.run(connector, &mut signals).await
+    service.run(connector, http, &mut signals).await
 }
 
 struct Service {
     config: Config,
+    dial: client::Connector,
     client: SharedClient,
     coordinator: Coordinator,
     pipeline: Arc<Pipeline>,
+    registry: Registry,
+    telemetry: Telemetry,
 }
 
 impl Service {
-    fn new(config: Config, dial: client::Connector, templates: Templates) -> Self {
+    fn new(config: Config, dial: client::Connector, templates: Templates, telemetry: Telemetry) -> Self {
         let client = SharedClient::new(dial.clone());
-        let coordinator = Coordinator::new(dial, config.kafka.group_id.as_str());
+        let coordinator = Coordinator::new(dial.clone(), config.kafka.group_id.as_str());
         let smtp = &config.smtp;
         let relay = Arc::new(Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay));
+        let mut registry = Registry::default();
+        let kafka = &config.kafka;
+        let topics = [&kafka.topic_high, &kafka.topic_normal, &kafka.topic_low].map(String::as_str);
+        let metrics = Metrics::new(&mut registry, topics, templates.names());
         let pipeline = Pipeline {
             mail: config.mail.clone(),
             retry: config.retry.clone(),
@@ -109,20 +138,29 @@ impl Service {
                 config.kafka.group_id.as_str(),
                 dead_letter::Timing::default(),
             ),
+            traces: telemetry.traces().clone(),
             shutdown: Shutdown::new(),
             tasks: TaskTracker::new(),
             suspects: Mutex::default(),
             crashed: Notify::new(),
+            metrics,
+            crew: health::Crew::default(),
+            tracked: Mutex::default(),
         };
-        Self { client, coordinator, pipeline: Arc::new(pipeline), config }
+        Self { dial, client, coordinator, pipeline: Arc::new(pipeline), telemetry, config, registry }
     }
 
     fn relay_name(&self) -> String {
         format!("{}:{}", self.config.smtp.host, self.config.smtp.port)
     }
 
-    async fn run(self, connector: smtp::Connector, signals: &mut Signals) -> Result<(), Error> {
-        let Self { config, client, coordinator, pipeline } = self;
+    async fn run(
+        self,
+        connector: smtp::Connector,
+        http: Option<http::Server>,
+        signals: &mut Signals,
+    ) -> Result<(), Error> {
+        let Self { config, dial, client, coordinator, pipeline, telemetry, registry } = self;
         let shutdown = pipeline.shutdown.clone();
         let schedule = Schedule::within(config.shutdown_timeout);
         let mut workers = JoinSet::new();
@@ -131,14 +169,25 @@ impl Service {
             workers.spawn(worker.run());
         }
         let readers = Arc::new(Readers::new(&config.kafka, client.clone(), Arc::clone(&pipeline)));
+        let newborn = Newborn::default();
         let settings = assignment::Settings {
             topics: readers.lanes.keys().cloned().collect(),
+            dead_letters: config.kafka.topic_dead_letters.as_str().into(),
+            newborn: config.kafka.topics.create.then(|| newborn.clone()),
             reset: config.kafka.auto_offset_reset,
             commit_interval: config.kafka.commit_interval,
             discovery_interval: config.kafka.discovery_interval,
         };
         let partitions: Arc<dyn Partitions> = Arc::clone(&readers) as Arc<dyn Partitions>;
         let mut assignment = Assignment::new(coordinator, client, settings, partitions);
+        let _http = http.map(|server| {
+            let health = Health::of(&config.kafka, Arc::clone(&pipeline), assignment.status());
+            info!(address = %server.address(), "listening");
+            AbortOnDropHandle::new(tokio::spawn(server.run(endpoints(health, registry))))
+        });
+
+        let watch = Watch::new(dial, Wanted::all(&config.kafka), config.kafka.topics.create, newborn);
+        let mut watching = tokio::spawn(watch.run(shutdown.drain.clone()));
 
         let ended = tokio::select! {
             name = signals.next() => {
@@ -147,6 +196,7 @@ impl Service {
             }
             outcome = assignment.run(&shutdown.drain) => outcome.map_err(Error::Group),
             Some(outcome) = workers.join_next() => Err(crashed("a worker", outcome)),
+            outcome = &mut watching => Err(crashed("the look at the topics", outcome)),
             () = pipeline.crashed.notified() => Err(Error::Crashed("a task")),
         };
         if let Err(error) = &ended {
@@ -165,8 +215,9 @@ impl Service {
         };
         let (cut, ()) = tokio::join!(draining, assignment.commit_until(&drained));
         let limit = if cut { CUT_COMMIT } else { schedule.commit };
+        let ending = async { tokio::join!(assignment.finish(limit), telemetry.finish(limit.min(LAST_SPANS))) };
         let cut = tokio::select! {
-            _ = assignment.finish(limit) => cut,
+            _ = ending => cut,
             _ = signals.next() => true,
         };
         match ended {
@@ -174,6 +225,11 @@ impl Service {
             ended => ended,
         }
     }
+}
+
+fn endpoints(health: Health, mut registry: Registry) -> Arc<dyn http::Endpoints> {
+    registry.register_collector(Box::new(State(health.clone())));
+    Arc::new(endpoints::Endpoints { health, exposition: Exposition::new(registry) })
 }
 
 fn crashed(part: &'static str, outcome: Result<(), JoinError>) -> Error {
@@ -215,7 +271,7 @@ impl Partitions for Readers {
         let (lane, buffer) = self.lanes.get(topic).cloned().expect("only topics of lanes are looked for");
         let start = tracker.position();
         let window = Room::new(self.window.0, self.window.1);
-        let tracked = Arc::new(Partition::new(Arc::clone(topic), partition, tracker, window));
+        let tracked = Arc::new(Partition::new(Arc::clone(topic), partition, lane, tracker, window));
         let source = self.pipeline.source(Arc::clone(&tracked), lane, buffer);
         let reader = RskafkaReader::new(self.client.clone(), Arc::clone(topic), partition, self.limits);
         let reading =
@@ -235,5 +291,9 @@ impl Partitions for Readers {
 impl Progress for Partition {
     fn position(&self, limit: usize) -> Position {
         self.commit(limit)
+    }
+
+    fn stored(&self, offset: i64) {
+        self.note_committed(offset);
     }
 }

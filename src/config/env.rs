@@ -1,13 +1,21 @@
 //! The environment to a [`Config`]: every wrong variable is found before any is reported.
 
-use std::{collections::BTreeMap, fs, net::IpAddr, path::PathBuf, time::Duration};
+mod telemetry;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use lettre::Address;
 use serde::Deserialize;
 
 use super::{
     Config, ConfigError, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Security, Smtp, Timeouts,
-    reader::Reader, security::security, values,
+    Topics, reader::Reader, security::security, values,
 };
 use crate::{event::parse_mailbox, smtp::Outgoing};
 
@@ -25,7 +33,8 @@ macro_rules! variables {
 }
 
 variables!(KafkaVariables: brokers, topic, topic_high, topic_normal, topic_low, dlq_topic, group_id, auto_offset_reset,
-    discovery_interval, fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
+    create_topics, topic_partitions, topic_replication_factor, dlq_retention, discovery_interval,
+    fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
 variables!(SecurityVariables: security_protocol, sasl_mechanism, sasl_username, sasl_password, sasl_password_file,
     sasl_oauthbearer_token_file, sasl_oauthbearer_token_endpoint_url, sasl_oauthbearer_client_id,
     sasl_oauthbearer_client_secret, sasl_oauthbearer_client_secret_file, sasl_oauthbearer_scope,
@@ -37,8 +46,11 @@ variables!(SmtpVariables: host, port, user, username, password, password_file, e
     quit_timeout);
 variables!(MailVariables: from, envelope_from, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
-variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, log_format, rust_log,
-    email_worker_count);
+variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, http_addr, log_format,
+    rust_log, email_worker_count);
+variables!(OtelVariables: sdk_disabled, traces_exporter, exporter_otlp_endpoint, exporter_otlp_traces_endpoint,
+    exporter_otlp_protocol, exporter_otlp_headers, exporter_otlp_certificate, exporter_otlp_timeout, service_name,
+    resource_attributes, traces_sampler, traces_sampler_arg);
 
 /// Every variable that is read, for the tests that hold the documents against it.
 #[cfg(test)]
@@ -49,6 +61,7 @@ pub(super) fn names() -> Vec<String> {
         ("SMTP_", SmtpVariables::FIELDS),
         ("MAIL_", MailVariables::FIELDS),
         ("RETRY_", RetryVariables::FIELDS),
+        ("OTEL_", OtelVariables::FIELDS),
         ("", OtherVariables::FIELDS),
     ];
     let name = |prefix: &str, field: &&str| format!("{prefix}{field}").to_ascii_uppercase();
@@ -65,9 +78,7 @@ fn read<T: for<'de> Deserialize<'de>>(prefix: &str, variables: &BTreeMap<String,
 ///
 /// [`ConfigError`] with every variable that is wrong or missing.
 pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
-    // envy folds case, and a name that comes twice would be its error and not ours
-    let variables: BTreeMap<String, String> =
-        variables.into_iter().filter(|(name, _)| *name == name.to_ascii_uppercase()).collect();
+    let variables = exact(variables);
     let mut reader = Reader::default();
     let other: OtherVariables = read("", &variables);
     let security = security(&mut reader, &read("KAFKA_", &variables));
@@ -75,11 +86,13 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
     let smtp = smtp(&mut reader, &read("SMTP_", &variables), &other);
     let mail = mail(&mut reader, &read("MAIL_", &variables), &other);
     let retry = retry(&mut reader, &read("RETRY_", &variables));
+    let telemetry = telemetry::telemetry(&mut reader, &read("OTEL_", &variables));
     let config = Config {
         kafka,
         smtp,
         mail,
         retry,
+        telemetry,
         weights: reader.value(
             "PRIORITY_WEIGHTS",
             other.priority_weights.as_ref(),
@@ -88,6 +101,7 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
             values::weights,
         ),
         shutdown_timeout: reader.duration("SHUTDOWN_TIMEOUT", other.shutdown_timeout.as_ref(), Duration::from_secs(25)),
+        http_addr: read_http_addr(&mut reader, &other),
         log_format: reader.value("LOG_FORMAT", other.log_format.as_ref(), LogFormat::Text, "text or json", |text| {
             match text.to_ascii_lowercase().as_str() {
                 "text" => Some(LogFormat::Text),
@@ -104,6 +118,43 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
         ),
     };
     if reader.problems.is_empty() { Ok(config) } else { Err(ConfigError(reader.problems)) }
+}
+
+/// Reads `HTTP_ADDR` alone, for a program that asks a running service; `None` where it is `off`.
+///
+/// # Errors
+///
+/// [`ConfigError`] where it is neither an address nor `off`.
+pub fn http_addr(variables: impl IntoIterator<Item = (String, String)>) -> Result<Option<SocketAddr>, ConfigError> {
+    let mut reader = Reader::default();
+    let address = read_http_addr(&mut reader, &read("", &exact(variables)));
+    if reader.problems.is_empty() { Ok(address) } else { Err(ConfigError(reader.problems)) }
+}
+
+/// envy folds case, and a name that comes twice would be its error and not ours.
+fn exact(variables: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    variables.into_iter().filter(|(name, _)| *name == name.to_ascii_uppercase()).collect()
+}
+
+fn read_http_addr(reader: &mut Reader, other: &OtherVariables) -> Option<SocketAddr> {
+    let expected = "an IP address and port such as 0.0.0.0:8081, 127.0.0.1:8081 or [::]:8081, or off";
+    let default = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8081));
+    reader.value("HTTP_ADDR", other.http_addr.as_ref(), Some(default), expected, |text| {
+        if text.eq_ignore_ascii_case("off") { Some(None) } else { text.parse().ok().map(Some) }
+    })
+}
+
+/// Reads the settings of Kafka alone, for programs that send no mail.
+///
+/// # Errors
+///
+/// [`ConfigError`] with every variable of these that is wrong or missing.
+pub fn kafka_from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Kafka, ConfigError> {
+    let variables = exact(variables);
+    let mut reader = Reader::default();
+    let security = security(&mut reader, &read("KAFKA_", &variables));
+    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &read("", &variables), security);
+    if reader.problems.is_empty() { Ok(kafka) } else { Err(ConfigError(reader.problems)) }
 }
 
 fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables, security: Security) -> Kafka {
@@ -159,6 +210,7 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables, secu
                 _ => None,
             },
         ),
+        topics: topics_to_make(reader, raw),
         commit_interval: reader.duration("COMMIT_INTERVAL", other.commit_interval.as_ref(), Duration::from_secs(1)),
         discovery_interval: reader.duration(
             "KAFKA_DISCOVERY_INTERVAL",
@@ -175,6 +227,34 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables, secu
         buffer_bytes: reader.size("KAFKA_BUFFER_BYTES", raw.buffer_bytes.as_ref(), 32 << 20, 1024, 1 << 31),
         window_records: reader.number("KAFKA_WINDOW_RECORDS", raw.window_records.as_ref(), 10_000, 1, 1_000_000),
         window_bytes: reader.size("KAFKA_WINDOW_BYTES", raw.window_bytes.as_ref(), 32 << 20, 1024, 1 << 31),
+    }
+}
+
+fn topics_to_make(reader: &mut Reader, raw: &KafkaVariables) -> Topics {
+    let partitions = reader.number("KAFKA_TOPIC_PARTITIONS", raw.topic_partitions.as_ref(), 6, 1, 10_000);
+    Topics {
+        create: reader.value(
+            "KAFKA_CREATE_TOPICS",
+            raw.create_topics.as_ref(),
+            false,
+            "true or false",
+            values::boolean,
+        ),
+        partitions: i32::try_from(partitions).expect("the range is that of i32"),
+        replication: reader.value(
+            "KAFKA_TOPIC_REPLICATION_FACTOR",
+            raw.topic_replication_factor.as_ref(),
+            -1,
+            "a whole number from 1 to 100, or -1 for the brokers' default",
+            |text| text.parse().ok().filter(|number| *number == -1 || (1..=100).contains(number)),
+        ),
+        dead_letter_retention: reader.value(
+            "KAFKA_DLQ_RETENTION",
+            raw.dlq_retention.as_ref(),
+            Duration::from_secs(30 * 24 * 3600),
+            "a duration such as 12h or 30d, from 1m to 3650d",
+            |text| values::retention(text).filter(|it| (60..=3650 * 24 * 3600).contains(&it.as_secs())),
+        ),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The effective configuration as names and values, secrets masked.
 
-use super::{Config, Encryption, Kafka, LogFormat, Login, OffsetReset, TokenSource, values};
+use super::{Config, Encryption, Kafka, LogFormat, Login, OffsetReset, Telemetry, TokenSource, TracesExporter, values};
 use crate::tls::PemFile;
 
 impl Config {
@@ -9,9 +9,9 @@ impl Config {
         let (duration, size) = (values::duration_text, values::size_text);
         let (kafka, smtp, mail, retry) = (&self.kafka, &self.smtp, &self.mail, &self.retry);
         let text = |value: Option<String>| value.unwrap_or_default();
-        let mut all = vec![("KAFKA_BROKERS", kafka.brokers.join(","))];
-        all.extend(security(kafka));
-        all.extend([
+        let mut settings = vec![("KAFKA_BROKERS", kafka.brokers.join(","))];
+        settings.extend(security(kafka));
+        settings.extend([
             ("KAFKA_TOPIC_HIGH", kafka.topic_high.clone()),
             ("KAFKA_TOPIC_NORMAL", kafka.topic_normal.clone()),
             ("KAFKA_TOPIC_LOW", kafka.topic_low.clone()),
@@ -25,6 +25,10 @@ impl Config {
                 }
                 .to_owned(),
             ),
+            ("KAFKA_CREATE_TOPICS", kafka.topics.create.to_string()),
+            ("KAFKA_TOPIC_PARTITIONS", kafka.topics.partitions.to_string()),
+            ("KAFKA_TOPIC_REPLICATION_FACTOR", kafka.topics.replication.to_string()),
+            ("KAFKA_DLQ_RETENTION", values::retention_text(kafka.topics.dead_letter_retention)),
             ("KAFKA_DISCOVERY_INTERVAL", duration(kafka.discovery_interval)),
             ("KAFKA_FETCH_MAX_BYTES", size(kafka.fetch_max_bytes)),
             ("KAFKA_FETCH_MAX_WAIT", duration(kafka.fetch_max_wait)),
@@ -83,6 +87,7 @@ impl Config {
             ("RETRY_JITTER", retry.jitter.to_string()),
             ("RETRY_MAX_DELAY", duration(retry.max_delay)),
             ("SHUTDOWN_TIMEOUT", duration(self.shutdown_timeout)),
+            ("HTTP_ADDR", self.http_addr.map_or_else(|| "off".to_owned(), |address| address.to_string())),
             (
                 "LOG_FORMAT",
                 match self.log_format {
@@ -93,7 +98,8 @@ impl Config {
             ),
             ("RUST_LOG", self.log_filter.clone()),
         ]);
-        all
+        settings.extend(telemetry(&self.telemetry));
+        settings
     }
 }
 
@@ -137,5 +143,33 @@ fn security(kafka: &Kafka) -> Vec<(&'static str, String)> {
         ("KAFKA_SASL_OAUTHBEARER_SCOPE", endpoint.and_then(|it| it.scope.clone()).unwrap_or_default()),
         ("KAFKA_SASL_OAUTHBEARER_EXTENSIONS", extensions.join(",")),
         ("KAFKA_HTTPS_CA_FILE", path(endpoint.and_then(|it| it.authorities.as_ref()))),
+    ]
+}
+
+fn telemetry(telemetry: &Telemetry) -> [(&'static str, String); 12] {
+    let list = |pairs: &mut dyn Iterator<Item = String>| pairs.collect::<Vec<_>>().join(",");
+    let exporter = match telemetry.exporter {
+        TracesExporter::Otlp => "otlp",
+        TracesExporter::None => "none",
+    };
+    let mut headers = telemetry.headers.iter().map(|(name, value)| format!("{name}={value:?}"));
+    let mut attributes =
+        telemetry.resource_attributes.iter().map(|(name, value)| format!("{name}={}", values::percent_encoded(value)));
+    [
+        ("OTEL_SDK_DISABLED", telemetry.disabled.to_string()),
+        ("OTEL_TRACES_EXPORTER", exporter.to_owned()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry.endpoint.clone().unwrap_or_default()),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", telemetry.traces_endpoint.clone().unwrap_or_default()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", list(&mut headers)),
+        (
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            telemetry.ca_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
+        ),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", telemetry.timeout.as_millis().to_string()),
+        ("OTEL_SERVICE_NAME", telemetry.service_name.clone()),
+        ("OTEL_RESOURCE_ATTRIBUTES", list(&mut attributes)),
+        ("OTEL_TRACES_SAMPLER", values::sampler_text(telemetry.sampler).to_owned()),
+        ("OTEL_TRACES_SAMPLER_ARG", telemetry.sampler_ratio.to_string()),
     ]
 }

@@ -115,6 +115,12 @@ impl Connector {
         Self { brokers, access: Arc::default(), max_frame: MIN_MAX_FRAME, first: Arc::default() }
     }
 
+    /// The same with other bootstrap addresses.
+    #[must_use]
+    pub fn with_brokers(&self, brokers: Vec<String>) -> Self {
+        Self { brokers, ..self.clone() }
+    }
+
     /// The bootstrap addresses, `host:port`.
     pub fn brokers(&self) -> &[String] {
         &self.brokers

@@ -10,11 +10,13 @@ pub mod dead_letter;
 pub mod fetch;
 pub mod offsets;
 pub mod record;
+pub mod required;
 mod sasl;
 pub mod shared_client;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod token;
+pub mod topics;
 pub mod wire;
 
 pub use record::Record;

@@ -1,10 +1,13 @@
 //! Whole-program tests: `postlane serve` on a real broker, against a mail server that follows a script.
 
+mod authorization;
 mod bed;
 mod bounds;
+mod check;
 mod configuration;
 mod content;
 mod crash;
+mod create_topics;
 mod dead_letter_topic;
 mod deferred;
 mod fairness;
@@ -14,9 +17,12 @@ mod group;
 mod limits;
 mod load;
 mod memory;
+mod metrics;
 mod offsets;
+mod operator;
 mod outage;
 mod outages;
+mod readiness;
 mod records;
 mod redrive;
 mod refused;
@@ -25,6 +31,7 @@ mod sessions;
 mod shutdown;
 mod sparing;
 mod topics;
+mod tracing;
 mod undecodable;
 mod unknown;
 mod watch;
