@@ -50,9 +50,10 @@ pub(super) struct Keys {
 /// A login that failed, and when the next may be tried.
 #[derive(Debug)]
 struct Refused {
-    /// What was refused; `None` where it never came as far as the broker.
+    /// What was refused, where another one is worth a try at once.
     secret: Option<Secret>,
-    address: String,
+    /// The broker; `None` where there was no token to show to one.
+    address: Option<String>,
     why: String,
     until: Instant,
     pause: Duration,
@@ -77,21 +78,21 @@ impl Access {
         self.security.login.is_some()
     }
 
-    /// What a connection to `address` is to be opened with now.
+    /// What a connection is to be opened with now.
     ///
     /// # Errors
     ///
     /// When a file cannot be read, no token can be had, or a refused login has to wait.
-    pub(super) async fn keys(&self, address: &str) -> Result<Keys, Error> {
+    pub(super) async fn keys(&self) -> Result<Keys, Error> {
         let tls = match &self.security.tls {
             Some(settings) => Some(settings.client_config().map_err(|error| Error::Files { why: chain(&error) })?),
             None => None,
         };
         let identity = self.security.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
-        Ok(Keys { tls, identity, credentials: self.credentials(address).await? })
+        Ok(Keys { tls, identity, credentials: self.credentials().await? })
     }
 
-    async fn credentials(&self, address: &str) -> Result<Option<Credentials>, Error> {
+    async fn credentials(&self) -> Result<Option<Credentials>, Error> {
         let unread = |error: crate::config::SecretError| Error::Files { why: chain(&error) };
         Ok(Some(match &self.security.login {
             None => return Ok(None),
@@ -104,7 +105,7 @@ impl Access {
                 let (token, variables) = match (token, &self.tokens) {
                     (TokenSource::Endpoint(_), Some(tokens)) => {
                         self.pass(None)?;
-                        let token = tokens.get().await.map_err(|why| self.no_token(address, why))?;
+                        let token = tokens.get().await.map_err(|why| self.no_token(why))?;
                         (token, "KAFKA_SASL_OAUTHBEARER_CLIENT_ID and KAFKA_SASL_OAUTHBEARER_SCOPE")
                     }
                     (TokenSource::File(file), _) => {
@@ -132,14 +133,18 @@ impl Access {
         }
         let now = Instant::now();
         if now < refused.until {
-            return Err(Error::Login { address: refused.address.clone(), why: refused.why.clone() });
+            let why = refused.why.clone();
+            return Err(match &refused.address {
+                Some(address) => Error::Login { address: address.clone(), why },
+                None => Error::Token { why },
+            });
         }
         refused.until = now + refused.pause;
         Ok(())
     }
 
-    fn no_token(&self, address: &str, why: String) -> Error {
-        self.close(None, address, &why);
+    fn no_token(&self, why: String) -> Error {
+        self.close(None, None, &why);
         Error::Token { why }
     }
 
@@ -155,14 +160,14 @@ impl Access {
                 None => Some(token.clone()),
             },
         };
-        self.close(secret, address, why);
+        self.close(secret, Some(address), why);
     }
 
-    fn close(&self, secret: Option<Secret>, address: &str, why: &str) {
+    fn close(&self, secret: Option<Secret>, address: Option<&str>, why: &str) {
         let mut gate = self.gate();
         let pause = gate.as_ref().map_or(FIRST_PAUSE, |refused| (refused.pause * 2).min(MAX_PAUSE));
         let until = Instant::now() + pause;
-        *gate = Some(Refused { secret, address: address.to_owned(), why: why.to_owned(), until, pause });
+        *gate = Some(Refused { secret, address: address.map(str::to_owned), why: why.to_owned(), until, pause });
     }
 
     /// A broker has let us in.
@@ -186,7 +191,7 @@ impl Access {
                 let callback = move || -> BoxFuture<'static, _> {
                     let access = Arc::clone(&access);
                     Box::pin(async move {
-                        match access.credentials("").await? {
+                        match access.credentials().await? {
                             Some(Credentials::Token { token, .. }) => Ok(token.reveal().to_owned()),
                             _ => unreachable!("the login does not change"),
                         }
@@ -218,7 +223,7 @@ mod tests {
     }
 
     async fn credentials(access: &Access) -> Result<Credentials, Error> {
-        access.keys("b:1").await.map(|keys| keys.credentials.expect("a login"))
+        access.keys().await.map(|keys| keys.credentials.expect("a login"))
     }
 
     #[tokio::test(start_paused = true)]

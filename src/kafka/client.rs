@@ -202,7 +202,7 @@ impl Connector {
 
     /// Connects, agrees on versions and logs in.
     pub(super) async fn open(&self, address: &str, timeout: Duration) -> Result<(wire::Connection, Keys), wire::Error> {
-        let keys = Box::pin(self.access.keys(address)).await?;
+        let keys = Box::pin(self.access.keys()).await?;
         let stream = self.dial(address, &keys).await?;
         let connection = wire::Connection::over(stream, address, timeout, &keys).await;
         match &connection {
