@@ -6,6 +6,7 @@ mod env;
 mod login;
 mod reader;
 mod secret;
+mod security;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use lettre::{Address, message::Mailbox};
 pub use env::{from_variables, http_addr, kafka_from_variables};
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
+pub use security::{Login, PasswordMechanism, Security, TokenEndpoint, TokenSource};
 
 /// What is logged where `RUST_LOG` says nothing: rskafka tells every connection at INFO.
 const DEFAULT_LOG_FILTER: &str = "info,rskafka=error";
@@ -61,6 +63,8 @@ pub enum LogFormat {
 pub struct Kafka {
     /// Bootstrap addresses, `host:port`.
     pub brokers: Vec<String>,
+    /// How they are reached.
+    pub security: Security,
     /// Topic of the high lane.
     pub topic_high: String,
     /// Topic of the normal lane.

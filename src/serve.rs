@@ -17,7 +17,7 @@ use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     config::{self, Config},
@@ -56,7 +56,7 @@ pub enum Error {
     /// The templates do not load.
     #[error(transparent)]
     Templates(#[from] template::LoadError),
-    /// The certificate authorities for the relay or the collector do not load.
+    /// The certificates for the relay, the brokers or the collector do not load.
     #[error(transparent)]
     Tls(#[from] tls::Error),
     /// The endpoints for operators have no place to listen.
@@ -91,13 +91,17 @@ impl Error {
 pub async fn serve(config: Config) -> Result<(), Error> {
     let templates = Templates::load(config.mail.templates_dir.as_deref())?;
     let connector = smtp::Connector::new(&config.smtp)?;
+    let dial = client::Connector::new(&config.kafka)?;
+    if let Some(warning) = config.kafka.security.warning() {
+        warn!("{warning}");
+    }
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let http = match config.http_addr {
         Some(address) => Some(http::Server::bind(address).await?),
         None => None,
     };
     let telemetry = Telemetry::start(&config)?;
-    let service = Service::new(config, templates, telemetry);
+    let service = Service::new(config, dial, templates, telemetry);
     info!(version = env!("CARGO_PKG_VERSION"), relay = service.relay_name(), "postlane starts");
     service.run(connector, http, &mut signals).await
 }
@@ -113,8 +117,7 @@ struct Service {
 }
 
 impl Service {
-    fn new(config: Config, templates: Templates, telemetry: Telemetry) -> Self {
-        let dial = client::Connector::new(&config.kafka);
+    fn new(config: Config, dial: client::Connector, templates: Templates, telemetry: Telemetry) -> Self {
         let client = SharedClient::new(dial.clone());
         let coordinator = Coordinator::new(dial.clone(), config.kafka.group_id.as_str());
         let smtp = &config.smtp;

@@ -10,3 +10,4 @@ pub mod postfix;
 pub mod process;
 pub mod service;
 pub mod smtp;
+pub mod token;

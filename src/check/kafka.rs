@@ -90,6 +90,7 @@ async fn bootstrap(connector: &Connector, address: &str) -> (Row, Option<Connect
     }
 }
 
+const IN_DOCUMENT: &str = "docs/connect.md has this sentence and what to do";
 const NOT_REACHED: &str = "is the broker up, the address right, and does a firewall let it through?";
 
 async fn reach(connector: &Connector, address: &str) -> Result<Connection, (String, &'static str)> {
@@ -102,6 +103,9 @@ async fn reach(connector: &Connector, address: &str) -> Result<Connection, (Stri
             wire::Error::Frame { .. } | wire::Error::Io { .. } => {
                 "is it a Kafka listener, and of the kind that is set (TLS, SASL)?"
             }
+            // these name the variable themselves
+            wire::Error::Tls { .. } | wire::Error::Login { .. } | wire::Error::Mismatch { .. } => IN_DOCUMENT,
+            wire::Error::Files { .. } | wire::Error::Token { .. } => IN_DOCUMENT,
             _ => "look into the broker's log",
         };
         (chain(&error), advice)

@@ -17,10 +17,11 @@ pub use report::{Outcome, Report, Row};
 
 use crate::{
     chain::chain,
-    config::{Config, ConfigError},
+    config::{self, Config, ConfigError},
     kafka::client,
     smtp,
     template::Templates,
+    tls,
 };
 
 /// Time for all that is tried on one side, brokers or relay; both are tried at once.
@@ -50,9 +51,9 @@ pub async fn run(config: &Config, options: Options) -> Report {
     let templates = templates(config);
     let relay = smtp::Connector::new(&relay::impatient(&config.smtp));
     let brokers = client::Connector::new(&config.kafka);
-    let misconfigured = relay.is_err() || templates.iter().any(|row| row.outcome == Outcome::Fail);
+    let misconfigured = relay.is_err() || brokers.is_err() || templates.iter().any(|row| row.outcome == Outcome::Fail);
     rows.extend(templates);
-    let (kafka, relay) = tokio::join!(kafka::check(&brokers, &config.kafka), async {
+    let (kafka, relay) = tokio::join!(kafka(brokers, &config.kafka), async {
         match relay {
             Ok(connector) => relay::check(&connector, config, options).await,
             Err(error) => vec![Row::fail("relay", chain(&error), "correct the variable, or the file that it names")],
@@ -61,6 +62,13 @@ pub async fn run(config: &Config, options: Options) -> Report {
     rows.extend(kafka);
     rows.extend(relay);
     if misconfigured { Report::misconfigured(rows) } else { Report::new(rows) }
+}
+
+async fn kafka(connector: Result<client::Connector, tls::Error>, settings: &config::Kafka) -> Vec<Row> {
+    match connector {
+        Ok(connector) => kafka::check(&connector, settings).await,
+        Err(error) => vec![Row::fail("brokers", chain(&error), "correct the variable, or the file that it names")],
+    }
 }
 
 fn templates(config: &Config) -> Vec<Row> {

@@ -31,7 +31,13 @@ pub(super) fn run(command: &Command, kafka: Result<Kafka, ConfigError>) -> Exit 
 }
 
 fn create(kafka: &Kafka) -> Exit {
-    let connector = Connector::new(kafka);
+    let connector = match Connector::new(kafka) {
+        Ok(connector) => connector,
+        Err(error) => {
+            eprintln!("postlane: {:#}", anyhow::Error::new(error));
+            return Exit::Config;
+        }
+    };
     let made = match runtime::block_on(topics::ensure(&connector, &topics::Wanted::all(kafka))) {
         Ok(Ok(made)) => made,
         Ok(Err(error)) => {

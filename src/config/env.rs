@@ -14,8 +14,8 @@ use lettre::Address;
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigError, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Smtp, Timeouts, Topics, login,
-    reader::Reader, values,
+    Config, ConfigError, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Security, Smtp, Timeouts, Topics,
+    login, reader::Reader, security::security, values,
 };
 use crate::{event::parse_mailbox, smtp::Outgoing};
 
@@ -23,7 +23,7 @@ use crate::{event::parse_mailbox, smtp::Outgoing};
 macro_rules! variables {
     ($name:ident: $($field:ident),+ $(,)?) => {
         #[derive(Deserialize)]
-        struct $name { $($field: Option<String>),+ }
+        pub(super) struct $name { $(pub(super) $field: Option<String>),+ }
 
         #[cfg(test)]
         impl $name {
@@ -35,6 +35,11 @@ macro_rules! variables {
 variables!(KafkaVariables: brokers, topic, topic_high, topic_normal, topic_low, dlq_topic, group_id, auto_offset_reset,
     create_topics, topic_partitions, topic_replication_factor, dlq_retention, discovery_interval, fetch_max_bytes,
     fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
+variables!(SecurityVariables: security_protocol, sasl_mechanism, sasl_username, sasl_password, sasl_password_file,
+    sasl_oauthbearer_token_file, sasl_oauthbearer_token_endpoint_url, sasl_oauthbearer_client_id,
+    sasl_oauthbearer_client_secret, sasl_oauthbearer_client_secret_file, sasl_oauthbearer_scope,
+    sasl_oauthbearer_extensions, https_ca_file, ssl_ca_file, ssl_certificate_file, ssl_key_file,
+    ssl_endpoint_identification_algorithm);
 variables!(SmtpVariables: host, port, user, username, password, password_file, token_file, auth, encryption,
     allow_insecure_auth, ca_file, certificate_file, key_file, rate_limit, hello_name, sessions, sessions_reserved,
     max_messages_per_session, idle_timeout, throttle_replies, connect_timeout, tls_timeout, greeting_timeout,
@@ -52,6 +57,7 @@ variables!(OtelVariables: sdk_disabled, traces_exporter, exporter_otlp_endpoint,
 pub(super) fn names() -> Vec<String> {
     let structs = [
         ("KAFKA_", KafkaVariables::FIELDS),
+        ("KAFKA_", SecurityVariables::FIELDS),
         ("SMTP_", SmtpVariables::FIELDS),
         ("MAIL_", MailVariables::FIELDS),
         ("RETRY_", RetryVariables::FIELDS),
@@ -75,7 +81,8 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
     let variables = exact(variables);
     let mut reader = Reader::default();
     let other: OtherVariables = read("", &variables);
-    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &other);
+    let security = security(&mut reader, &read("KAFKA_", &variables));
+    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &other, security);
     let smtp = smtp(&mut reader, &read("SMTP_", &variables), &other);
     let mail = mail(&mut reader, &read("MAIL_", &variables), &other);
     let retry = retry(&mut reader, &read("RETRY_", &variables));
@@ -145,17 +152,21 @@ fn read_http_addr(reader: &mut Reader, other: &OtherVariables) -> Option<SocketA
 pub fn kafka_from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Kafka, ConfigError> {
     let variables = exact(variables);
     let mut reader = Reader::default();
-    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &read("", &variables));
+    let security = security(&mut reader, &read("KAFKA_", &variables));
+    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &read("", &variables), security);
     if reader.problems.is_empty() { Ok(kafka) } else { Err(ConfigError(reader.problems)) }
 }
 
-fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> Kafka {
+fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables, security: Security) -> Kafka {
     let expected_brokers = "one or more addresses such as kafka-1:9092,kafka-2:9092";
     let brokers = reader.optional("KAFKA_BROKERS", raw.brokers.as_ref(), expected_brokers, |text| {
         text.split(',').map(values::broker).collect::<Option<Vec<String>>>()
     });
     if brokers.is_none() && raw.brokers.as_ref().is_none_or(|text| text.trim().is_empty()) {
         reader.problem("KAFKA_BROKERS", None, expected_brokers);
+    }
+    if let Some(address) = brokers.iter().flatten().find(|address| address.starts_with('[') && security.tls.is_some()) {
+        reader.problem("KAFKA_BROKERS", Some(address), "a host name or an IPv4 address, since it is reached over TLS");
     }
     let expected = "a topic name: letters, digits, '.', '_' and '-', at most 249";
     let base = reader.value("KAFKA_TOPIC", raw.topic.as_ref(), "email-queue".to_owned(), expected, values::topic);
@@ -176,6 +187,7 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> K
     let [(_, topic_high), (_, topic_normal), (_, topic_low), (_, topic_dead_letters)] = topics;
     Kafka {
         brokers: brokers.unwrap_or_default(),
+        security,
         topic_high,
         topic_normal,
         topic_low,

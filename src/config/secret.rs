@@ -1,6 +1,9 @@
 //! Texts that are never shown, and where they come from.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 /// A text that is never shown: no `Debug`, no `Display` of its content.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,11 +65,11 @@ pub enum SecretError {
 }
 
 impl SecretSource {
-    /// Where the file lies, if it is one.
-    pub fn file(&self) -> Option<String> {
+    /// The file, where it is one.
+    pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Value(_) => None,
-            Self::File { path, .. } => Some(path.display().to_string()),
+            Self::File { path, .. } => Some(path),
         }
     }
 

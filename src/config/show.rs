@@ -1,10 +1,12 @@
 //! The effective configuration as names and values, secrets masked.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::{
-    AuthMethod, Config, Encryption, LogFormat, OffsetReset, SecretSource, Smtp, Telemetry, TracesExporter, values,
+    AuthMethod, Config, Encryption, Kafka, LogFormat, Login, OffsetReset, SecretSource, Smtp, Telemetry, TokenSource,
+    TracesExporter, values,
 };
+use crate::tls::PemFile;
 
 impl Config {
     /// Every setting under the name of its variable, in the order of the documentation.
@@ -12,8 +14,9 @@ impl Config {
         let (duration, size) = (values::duration_text, values::size_text);
         let (kafka, mail, retry) = (&self.kafka, &self.mail, &self.retry);
         let text = |value: Option<String>| value.unwrap_or_default();
-        let mut settings = vec![
-            ("KAFKA_BROKERS", kafka.brokers.join(",")),
+        let mut settings = vec![("KAFKA_BROKERS", kafka.brokers.join(","))];
+        settings.extend(security(kafka));
+        settings.extend([
             ("KAFKA_TOPIC_HIGH", kafka.topic_high.clone()),
             ("KAFKA_TOPIC_NORMAL", kafka.topic_normal.clone()),
             ("KAFKA_TOPIC_LOW", kafka.topic_low.clone()),
@@ -40,7 +43,7 @@ impl Config {
             ("KAFKA_WINDOW_BYTES", size(kafka.window_bytes)),
             ("COMMIT_INTERVAL", duration(kafka.commit_interval)),
             ("PRIORITY_WEIGHTS", self.weights.map(|weight| weight.to_string()).join(":")),
-        ];
+        ]);
         settings.extend(self.smtp.effective());
         settings.extend([
             ("MAIL_FROM", text(mail.from.as_ref().map(ToString::to_string))),
@@ -75,7 +78,7 @@ impl Smtp {
     fn effective(&self) -> Vec<(&'static str, String)> {
         let (smtp, duration) = (self, values::duration_text);
         let text = |value: Option<String>| value.unwrap_or_default();
-        let path = |file: Option<&PathBuf>| file.map(|file| file.display().to_string()).unwrap_or_default();
+        let path = |file: Option<&Path>| file.map(|file| file.display().to_string()).unwrap_or_default();
         let password = smtp.credentials.as_ref().and_then(|credentials| credentials.password.as_ref());
         let token = smtp.credentials.as_ref().and_then(|credentials| credentials.token.as_ref());
         vec![
@@ -92,7 +95,7 @@ impl Smtp {
             ),
             ("SMTP_USER", text(smtp.credentials.as_ref().map(|credentials| credentials.user.clone()))),
             ("SMTP_PASSWORD", text(password.map(|_| "***".to_owned()))),
-            ("SMTP_TOKEN_FILE", text(token.and_then(SecretSource::file))),
+            ("SMTP_TOKEN_FILE", path(token.and_then(SecretSource::path))),
             (
                 "SMTP_AUTH",
                 match smtp.auth {
@@ -105,9 +108,9 @@ impl Smtp {
                 .to_owned(),
             ),
             ("SMTP_ALLOW_INSECURE_AUTH", smtp.allow_insecure_auth.to_string()),
-            ("SMTP_CA_FILE", path(smtp.ca_file.as_ref())),
-            ("SMTP_CERTIFICATE_FILE", path(smtp.identity.as_ref().map(|(certificate, _)| certificate))),
-            ("SMTP_KEY_FILE", path(smtp.identity.as_ref().map(|(_, key)| key))),
+            ("SMTP_CA_FILE", path(smtp.ca_file.as_deref())),
+            ("SMTP_CERTIFICATE_FILE", path(smtp.identity.as_ref().map(|(certificate, _)| certificate.as_path()))),
+            ("SMTP_KEY_FILE", path(smtp.identity.as_ref().map(|(_, key)| key.as_path()))),
             ("SMTP_HELLO_NAME", smtp.hello_name.clone()),
             ("SMTP_SESSIONS", smtp.sessions.to_string()),
             ("SMTP_SESSIONS_RESERVED", smtp.sessions_reserved.to_string()),
@@ -133,6 +136,49 @@ impl Smtp {
             ("SMTP_RATE_LIMIT", text(smtp.rate_limit.map(values::rate_limit_text))),
         ]
     }
+}
+
+fn security(kafka: &Kafka) -> Vec<(&'static str, String)> {
+    let security = &kafka.security;
+    let path = |file: Option<&PemFile>| file.map(|file| file.path.display().to_string()).unwrap_or_default();
+    let secret = |given: bool| if given { "***" } else { "" }.to_owned();
+    let username = match &security.login {
+        Some(Login::Password { username, .. }) => Some(username.clone()),
+        _ => None,
+    };
+    let (token, extensions) = match &security.login {
+        Some(Login::OauthBearer { token, extensions }) => (Some(token), extensions.as_slice()),
+        _ => (None, [].as_slice()),
+    };
+    let file = match token {
+        Some(TokenSource::File(source)) => source.path().map(|path| path.display().to_string()),
+        _ => None,
+    };
+    let endpoint = match token {
+        Some(TokenSource::Endpoint(endpoint)) => Some(endpoint),
+        _ => None,
+    };
+    let extensions: Vec<String> = extensions.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let tls = security.tls.as_ref();
+    let identity = tls.and_then(|tls| tls.identity.as_ref());
+    let check_name = if tls.is_none_or(|tls| tls.check_name) { "https" } else { "none" };
+    vec![
+        ("KAFKA_SECURITY_PROTOCOL", security.protocol().to_owned()),
+        ("KAFKA_SSL_CA_FILE", path(tls.and_then(|tls| tls.authorities.as_ref()))),
+        ("KAFKA_SSL_CERTIFICATE_FILE", path(identity.map(|identity| &identity.certificates))),
+        ("KAFKA_SSL_KEY_FILE", path(identity.map(|identity| &identity.key))),
+        ("KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM", check_name.to_owned()),
+        ("KAFKA_SASL_MECHANISM", security.login.as_ref().map(Login::mechanism).unwrap_or_default().to_owned()),
+        ("KAFKA_SASL_PASSWORD", secret(username.is_some())),
+        ("KAFKA_SASL_USERNAME", username.unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", file.unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", endpoint.map(|it| it.url.clone()).unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_CLIENT_ID", endpoint.map(|it| it.client_id.clone()).unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET", secret(endpoint.is_some())),
+        ("KAFKA_SASL_OAUTHBEARER_SCOPE", endpoint.and_then(|it| it.scope.clone()).unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_EXTENSIONS", extensions.join(",")),
+        ("KAFKA_HTTPS_CA_FILE", path(endpoint.and_then(|it| it.authorities.as_ref()))),
+    ]
 }
 
 fn telemetry(telemetry: &Telemetry) -> [(&'static str, String); 12] {

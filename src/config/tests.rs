@@ -205,8 +205,16 @@ fn the_effective_configuration_reads_back() {
 fn documented_defaults() -> BTreeMap<String, String> {
     let effective: BTreeMap<&str, String> = with(&[]).unwrap().effective().into_iter().collect();
     // some have no default, and that of SMTP_HELLO_NAME is the host's name
-    let none =
-        ["KAFKA_BROKERS", "SMTP_HOST", "SMTP_HELLO_NAME", "SMTP_USERNAME", "SMTP_PASSWORD_FILE", "EMAIL_WORKER_COUNT"];
+    let none = [
+        "KAFKA_BROKERS",
+        "KAFKA_SASL_PASSWORD_FILE",
+        "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET_FILE",
+        "SMTP_HOST",
+        "SMTP_HELLO_NAME",
+        "SMTP_USERNAME",
+        "SMTP_PASSWORD_FILE",
+        "EMAIL_WORKER_COUNT",
+    ];
     let default = |name: &str| match name {
         "KAFKA_TOPIC" => effective["KAFKA_TOPIC_NORMAL"].clone(),
         name if none.contains(&name) => String::new(),
@@ -217,7 +225,14 @@ fn documented_defaults() -> BTreeMap<String, String> {
 
 #[test]
 fn the_effective_configuration_shows_every_setting_once() {
-    let older_or_other = ["KAFKA_TOPIC", "SMTP_USERNAME", "SMTP_PASSWORD_FILE", "EMAIL_WORKER_COUNT"];
+    let older_or_other = [
+        "KAFKA_TOPIC",
+        "KAFKA_SASL_PASSWORD_FILE",
+        "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET_FILE",
+        "SMTP_USERNAME",
+        "SMTP_PASSWORD_FILE",
+        "EMAIL_WORKER_COUNT",
+    ];
     let shown: Vec<&str> = with(&[]).unwrap().effective().into_iter().map(|(name, _)| name).collect();
     let mut expected = env::names();
     expected.retain(|name| !older_or_other.contains(&name.as_str()));

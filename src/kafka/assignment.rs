@@ -34,7 +34,7 @@ const METADATA_LIMIT: usize = 4096;
 const COMMIT_AGAIN: Duration = Duration::from_secs(3600);
 /// Longest time between two looks for topics while one is missing, or the last look failed.
 const DISCOVERY_SOON: Duration = Duration::from_secs(2);
-/// Time between two reminders that another program holds the group.
+/// Time between two reminders that another program holds the group, or that the brokers do not let us in.
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// A partition whose offset is committed: what it would commit now.
@@ -101,6 +101,8 @@ pub struct Assignment {
     fresh: BTreeMap<Arc<str>, OffsetReset>,
     foreign_since: Option<Instant>,
     discovery_failed: bool,
+    /// What was last told of brokers that do not let us in, and when.
+    refusal: Option<(String, Instant)>,
     commit_failed: bool,
     forgotten: u64,
     status: Arc<Status>,
@@ -126,6 +128,7 @@ impl Assignment {
             fresh: BTreeMap::new(),
             foreign_since: None,
             discovery_failed: false,
+            refusal: None,
             commit_failed: false,
             forgotten: 0,
             status: Arc::default(),
@@ -310,7 +313,7 @@ impl Assignment {
                 if std::mem::take(&mut self.discovery_failed) {
                     info!("the brokers answer again");
                 }
-                self.foreign_since = None;
+                (self.foreign_since, self.refusal) = (None, None);
                 !self.missing.is_empty() || self.dead_letters_missing
             }
             Err(positions::Error::Coordinator(error @ coordinator::Error::LiveMembers { .. })) => {
@@ -322,12 +325,24 @@ impl Assignment {
                 true
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.discovery_failed, true) {
-                    warn!(error = chain(&error), "the partitions cannot be determined: trying again");
+                let text = chain(&error);
+                // a refusal waits for somebody to read of it, also where it follows an outage
+                let refused = error.is_refusal() && self.refusal_is_news(&text);
+                if !std::mem::replace(&mut self.discovery_failed, true) || refused {
+                    warn!(error = text, "the partitions cannot be determined: trying again");
                 }
                 true
             }
         }
+    }
+
+    /// Whether a refusal was not told yet, or not for a while.
+    fn refusal_is_news(&mut self, text: &str) -> bool {
+        let told = self.refusal.as_ref().is_some_and(|(told, when)| told == text && when.elapsed() < REMINDER);
+        if !told {
+            self.refusal = Some((text.to_owned(), Instant::now()));
+        }
+        !told
     }
 
     async fn try_discover(&mut self) -> Result<(), positions::Error> {

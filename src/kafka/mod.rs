@@ -2,6 +2,7 @@
 //!
 //! Owns every connection to a broker. Knows nothing of mail.
 
+mod access;
 pub mod assignment;
 pub mod client;
 pub mod coordinator;
@@ -10,9 +11,11 @@ pub mod fetch;
 pub mod offsets;
 pub mod record;
 pub mod required;
+mod sasl;
 pub mod shared_client;
 #[cfg(test)]
 pub(crate) mod testing;
+mod token;
 pub mod topics;
 pub mod wire;
 

@@ -16,9 +16,21 @@ use rskafka::client::{
     error::{Error as ClientError, ProtocolError, RequestError},
     partition::{PartitionClient, UnknownTopicHandling},
 };
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
-use super::client::{self, Connector};
+use super::client::{self, Connector, RETRY_DEADLINE};
+use crate::delay::Delays;
+
+/// Time to learn why a broker does not let us in.
+const REASON_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What rskafka's errors say of TLS and logins. Their types are private; the texts only decide whether to look closer.
+const NOT_LET_IN: [&str; 4] =
+    ["Sasl handshake failed", "invalid peer certificate", "received fatal alert", "Invalid Hostname"];
+
+/// First and longest pause before a call is repeated.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
 /// Time for the brokers to list their topics.
 const LIST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -54,12 +66,47 @@ pub enum Error {
     /// A call failed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The brokers let us in again, with what we have to show by now.
+    #[error("{before}; by now the brokers let us in")]
+    LetInAgain {
+        /// What failed.
+        before: String,
+    },
     /// A call was not answered in time.
     #[error("no answer from the brokers within {after:?}")]
     Timeout {
         /// How long was waited.
         after: Duration,
     },
+}
+
+/// Repeats a call where rskafka does not: for as long as that would, and once where the brokers let us in again.
+pub(super) struct Again {
+    until: Option<Instant>,
+    delays: Delays,
+    let_in: bool,
+}
+
+impl Again {
+    fn new(connector: &Connector) -> Self {
+        Self {
+            until: (!connector.rskafka_retries()).then(|| Instant::now() + RETRY_DEADLINE),
+            delays: Delays::doubling(FIRST_DELAY, MAX_DELAY),
+            let_in: false,
+        }
+    }
+
+    /// Whether the call is to be made again, after a while if need be.
+    pub(super) async fn after(&mut self, error: &Error) -> bool {
+        if matches!(error, Error::LetInAgain { .. }) && !std::mem::replace(&mut self.let_in, true) {
+            return true;
+        }
+        let again = error.is_passing() && self.until.is_some_and(|until| Instant::now() < until);
+        if again {
+            sleep(self.delays.advance()).await;
+        }
+        again
+    }
 }
 
 /// What a failed call leaves of the connections that it used.
@@ -88,9 +135,38 @@ impl Error {
             Self::Client(ClientError::Request(RequestError::ReadVersionedError(_) | RequestError::WriteError(_))) => {
                 Leaves::Client
             }
-            Self::Connect(_) | Self::Timeout { .. } | Self::Client(_) => Leaves::Nothing,
+            Self::Connect(_) | Self::Timeout { .. } | Self::LetInAgain { .. } | Self::Client(_) => Leaves::Nothing,
         }
     }
+
+    /// Whether a connection broke, or the way to the leader was another: what rskafka repeats by itself if it may.
+    fn is_passing(&self) -> bool {
+        match self {
+            Self::Client(
+                ClientError::Request(RequestError::Poisoned(_) | RequestError::IO(_))
+                | ClientError::RetryFailed(_)
+                | ClientError::Connection(_),
+            ) => true,
+            Self::Connect(client::Error::Wire(error)) => error.is_retriable(),
+            _ => false,
+        }
+    }
+
+    /// Whether a broker does not let us in, and somebody has to do something about it.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Connect(client::Error::Wire(error)) if !error.is_retriable())
+    }
+}
+
+/// Whether the text of an rskafka error is about TLS or the login.
+fn is_not_let_in(text: &str) -> bool {
+    NOT_LET_IN.iter().any(|part| text.contains(part))
+}
+
+/// The broker that an rskafka error names, if it names one.
+fn named_broker(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("error connecting to broker \"")?;
+    Some(rest.split_once('"')?.0)
 }
 
 impl SharedClient {
@@ -119,12 +195,26 @@ impl SharedClient {
     ///
     /// When the brokers cannot be reached or do not answer in time.
     pub async fn topics(&self) -> Result<BTreeMap<String, Vec<i32>>, Error> {
+        let mut again = self.again();
+        loop {
+            match self.list().await {
+                Err(error) if again.after(&error).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn again(&self) -> Again {
+        Again::new(&self.connector)
+    }
+
+    async fn list(&self) -> Result<BTreeMap<String, Vec<i32>>, Error> {
         let client = timeout(LIST_TIMEOUT, self.get()).await.map_err(|_| Error::Timeout { after: LIST_TIMEOUT })??;
         let listed = match timeout(LIST_TIMEOUT, client.list_topics()).await {
             Ok(Ok(listed)) => listed,
             Ok(Err(error)) => {
                 self.discard(&client);
-                return Err(error.into());
+                return Err(self.reason(error.into()).await);
             }
             Err(_) => {
                 self.discard(&client);
@@ -139,6 +229,23 @@ impl SharedClient {
         let mut current = self.lock();
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, client)) {
             *current = None;
+        }
+    }
+
+    /// rskafka's account of why a broker does not let us in, in our words: the broker is asked again over a connection
+    /// of ours. What rskafka showed may have been replaced since (a password, a certificate): then we are let in.
+    async fn reason(&self, error: Error) -> Error {
+        let Error::Client(client_error) = &error else { return error };
+        let before = client_error.to_string();
+        if !is_not_let_in(&before) {
+            return error;
+        }
+        let first = self.connector.brokers().first().map(String::as_str);
+        let address = named_broker(&before).or(first).unwrap_or_default();
+        match timeout(REASON_TIMEOUT, self.connector.probe(address)).await {
+            Ok(Ok(_)) => Error::LetInAgain { before },
+            Ok(Err(reason)) => Error::Connect(reason.into()),
+            Err(_) => error,
         }
     }
 
@@ -163,6 +270,11 @@ pub(super) struct PartitionLink {
 impl PartitionLink {
     pub(super) fn new(shared: SharedClient, topic: Arc<str>) -> Self {
         Self { shared, topic, client: None, partition: None }
+    }
+
+    /// For the repetition of one call.
+    pub(super) fn again(&self) -> Again {
+        self.shared.again()
     }
 
     /// Number of partitions that the brokers list for the topic, at least 1.
@@ -200,7 +312,7 @@ impl PartitionLink {
     }
 
     /// What became of a call that had `limit` to finish; a failure lets go of all that it has made doubtful.
-    pub(super) fn settle<T>(
+    pub(super) async fn settle<T>(
         &mut self,
         limit: Duration,
         outcome: Result<Result<T, Error>, Elapsed>,
@@ -219,6 +331,9 @@ impl PartitionLink {
                 }
             }
         }
-        result
+        match result {
+            Ok(value) => Ok(value),
+            Err(error) => Err(self.shared.reason(error).await),
+        }
     }
 }

@@ -15,18 +15,27 @@ use kafka_protocol::{
     messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader, api_versions_response::ApiVersionsResponse},
     protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange},
 };
+use rustls::CertificateError;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use super::client::{CLIENT_ID, Connector, Stream};
+use super::{
+    access::Keys,
+    client::{CLIENT_ID, Connector, Stream},
+    sasl,
+};
+use crate::tls;
 
 /// Longest answer that is read, in bytes.
 const MAX_FRAME: usize = 64 * 1024 * 1024;
 
 /// Bytes set aside for an answer before any of it has come: a length alone reserves no memory.
 const FIRST_READ: usize = 64 * 1024;
+
+/// Share of a session's life after which its connection is given up for a new one.
+const SESSION_USED: f64 = 0.85;
 
 /// The version of `ApiVersions` that is tried first; brokers before 2.4 do not know it and are asked again with 0.
 const API_VERSIONS: i16 = 3;
@@ -43,6 +52,49 @@ pub enum Error {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// There are no addresses.
+    #[error("no brokers are configured")]
+    NoBrokers,
+    /// A file with certificates or a secret cannot be used now.
+    #[error("{why}")]
+    Files {
+        /// What is wrong, the variable named.
+        why: String,
+    },
+    /// There is no bearer token to log in with.
+    #[error("{why}")]
+    Token {
+        /// What is wrong, the variable named.
+        why: String,
+    },
+    /// The TLS handshake failed.
+    #[error("no TLS with broker {address}: {why}")]
+    Tls {
+        /// The broker.
+        address: String,
+        /// What is wrong, in a clause.
+        why: String,
+        /// Whether a broker that starts or stops could have done this too.
+        passing: bool,
+    },
+    /// The broker does not let us in.
+    #[error("broker {address} refuses the login: {why}")]
+    Login {
+        /// The broker.
+        address: String,
+        /// What is wrong, in a clause.
+        why: String,
+    },
+    /// The other side seems to want another protocol.
+    #[error("broker {address} {why}")]
+    Mismatch {
+        /// The broker.
+        address: String,
+        /// What it did, and what that could mean.
+        why: &'static str,
+        /// Whether a broker that starts or stops could have done this too.
+        passing: bool,
     },
     /// The connection broke or was closed.
     #[error("the connection to broker {address} broke")]
@@ -127,6 +179,21 @@ fn versions(range: Option<VersionRange>) -> String {
 }
 
 impl Error {
+    /// A failed TLS handshake, in our words.
+    pub(super) fn tls(address: &str, error: &io::Error) -> Self {
+        let passing = error.get_ref().is_none_or(|inner| !inner.is::<rustls::Error>());
+        let mut why = tls::explain(error, "KAFKA_SSL_CA_FILE");
+        if let Some(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) = rustls_error(error)
+        {
+            why.push_str(" (see KAFKA_BROKERS and the broker's advertised.listeners)");
+        } else if matches!(rustls_error(error), None | Some(rustls::Error::InvalidMessage(_))) {
+            why.push_str(" (see KAFKA_SECURITY_PROTOCOL and the port in KAFKA_BROKERS)");
+        }
+        Self::Tls { address: address.to_owned(), why, passing }
+    }
+
     /// Whether the same call on a new connection may go well.
     pub fn is_retriable(&self) -> bool {
         match self {
@@ -135,12 +202,24 @@ impl Error {
             | Self::Timeout { .. }
             | Self::OutOfStep { .. }
             | Self::Correlation { .. } => true,
-            Self::Frame { .. } | Self::Codec { .. } | Self::Unsupported { .. } | Self::Refused { .. } => false,
+            Self::Tls { passing, .. } | Self::Mismatch { passing, .. } => *passing,
+            Self::NoBrokers
+            | Self::Files { .. }
+            | Self::Token { .. }
+            | Self::Login { .. }
+            | Self::Frame { .. }
+            | Self::Codec { .. }
+            | Self::Unsupported { .. }
+            | Self::Refused { .. } => false,
         }
     }
 }
 
-/// A connection whose versions have been agreed.
+fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// A connection whose versions have been agreed, and on which the broker knows us if it asks for that.
 pub struct Connection {
     address: String,
     stream: Stream,
@@ -148,22 +227,28 @@ pub struct Connection {
     correlation_id: i32,
     in_step: bool,
     timeout: Duration,
+    /// Answers that were read whole.
+    answers: u32,
+    /// TLS is spoken, and whether with a certificate of ours.
+    tls: Option<bool>,
+    /// We have told who we are.
+    logged_in: bool,
+    /// When the broker may end the session (KIP-368), less a margin.
+    until: Option<Instant>,
 }
 
 impl Connection {
-    /// Dials `address` and asks for its versions. `timeout` bounds each call, this first one included.
+    /// Dials `address`, asks for its versions and logs in. `timeout` bounds each call, the first ones included.
     ///
     /// # Errors
     ///
-    /// As a call's, and [`Error::Connect`].
+    /// As a call's, [`Error::Connect`], and what keeps us from being let in.
     pub async fn open(connector: &Connector, address: &str, timeout: Duration) -> Result<Self, Error> {
-        let stream =
-            connector.dial(address).await.map_err(|source| Error::Connect { address: address.to_owned(), source })?;
-        Self::over(stream, address, timeout).await
+        Ok(connector.open(address, timeout).await?.0)
     }
 
-    /// Asks the broker behind `stream` for its versions.
-    async fn over(stream: Stream, address: &str, timeout: Duration) -> Result<Self, Error> {
+    /// Asks the broker behind `stream` for its versions and logs in.
+    pub(super) async fn over(stream: Stream, address: &str, timeout: Duration, keys: &Keys) -> Result<Self, Error> {
         let mut connection = Self {
             address: address.to_owned(),
             stream,
@@ -171,8 +256,17 @@ impl Connection {
             correlation_id: 0,
             in_step: true,
             timeout,
+            answers: 0,
+            tls: keys.tls.as_ref().map(|_| keys.identity),
+            logged_in: false,
+            until: None,
         };
         connection.negotiate().await?;
+        if let Some(credentials) = &keys.credentials {
+            connection.logged_in = true;
+            let lifetime = sasl::authenticate(&mut connection, credentials).await?;
+            connection.until = lifetime.map(|lifetime| Instant::now() + lifetime.mul_f64(SESSION_USED));
+        }
         Ok(connection)
     }
 
@@ -181,9 +275,9 @@ impl Connection {
         &self.address
     }
 
-    /// Whether a further call can be made.
+    /// Whether a further call can be made: all went well so far, and the session does not end soon.
     pub fn is_usable(&self) -> bool {
-        self.in_step
+        self.in_step && self.until.is_none_or(|until| Instant::now() < until)
     }
 
     /// Whether the broker knows the API at all.
@@ -285,14 +379,19 @@ impl Connection {
         }
         let length = self.write_and_read_length(frame).await.map_err(|source| self.io(source))?;
         let Ok(size @ 4..=MAX_FRAME) = usize::try_from(length) else {
+            // the start of a TLS record: an alert, or a handshake
+            if self.answers == 0 && matches!(length.to_be_bytes(), [0x15 | 0x16, 3, ..]) {
+                return Err(self.mismatch("answers in TLS: set KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL", false));
+            }
             return Err(Error::Frame { address: self.address.clone(), length });
         };
-        let answer = self.read(size).await.map_err(|source| self.io(source))?;
+        let answer = self.read(size).await.map_err(|source| self.broken(source))?;
         let found = (&answer[..4]).get_i32();
         if found != self.correlation_id {
             return Err(Error::Correlation { address: self.address.clone(), expected: self.correlation_id, found });
         }
         self.in_step = true;
+        self.answers = self.answers.saturating_add(1);
         Ok(answer)
     }
 
@@ -313,7 +412,37 @@ impl Connection {
         Ok(answer.freeze())
     }
 
+    fn mismatch(&self, why: &'static str, passing: bool) -> Error {
+        Error::Mismatch { address: self.address.clone(), why, passing }
+    }
+
+    /// A broken connection. One that breaks before anything was answered has mostly met the wrong listener.
     fn io(&self, source: io::Error) -> Error {
+        let closed = matches!(
+            source.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        );
+        match (self.answers, self.tls) {
+            // in TLS 1.3 the server judges our certificate when for us the handshake is over
+            (0, Some(false)) if rustls_error(&source).is_some() => {
+                let why = "asks for a client certificate: set KAFKA_SSL_CERTIFICATE_FILE and KAFKA_SSL_KEY_FILE";
+                self.mismatch(why, false)
+            }
+            (0, Some(true)) if rustls_error(&source).is_some() => Error::tls(&self.address, &source),
+            (0, None) if closed => {
+                let why = "closed the connection at the first request: is it a TLS port? (see KAFKA_SECURITY_PROTOCOL)";
+                self.mismatch(why, true)
+            }
+            (1, _) if closed && !self.logged_in => {
+                let why = "closed the connection at the first request after the versions: does it ask for a login? \
+                           (see KAFKA_SECURITY_PROTOCOL)";
+                self.mismatch(why, true)
+            }
+            _ => self.broken(source),
+        }
+    }
+
+    fn broken(&self, source: io::Error) -> Error {
         Error::Io { address: self.address.clone(), source }
     }
 

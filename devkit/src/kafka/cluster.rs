@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::BROKERS_VARIABLE;
 use super::node::{Node, Ports, free_ports};
 use super::runtime::Runtime;
+use super::secured::{Listener, Secured};
 use super::wire::Connection;
 
 /// Another program may take a port between the choice and the start.
@@ -27,6 +28,7 @@ pub struct Cluster {
     bootstrap: String,
     // Before the data, so that the brokers are gone when it is removed.
     nodes: Vec<Node>,
+    pub(super) secured: Option<Secured>,
     _data: Option<TempDir>,
 }
 
@@ -34,6 +36,7 @@ pub struct Cluster {
 #[derive(Debug, Clone)]
 pub struct Builder {
     brokers: i32,
+    secured: bool,
     properties: BTreeMap<String, String>,
 }
 
@@ -53,6 +56,13 @@ impl Builder {
         self
     }
 
+    /// Adds the listeners of [`super::Listener`] to the plain one; for one broker only.
+    #[must_use]
+    pub fn secured(mut self) -> Self {
+        self.secured = true;
+        self
+    }
+
     /// Whether asking for a topic creates it; not unless set.
     #[must_use]
     pub fn auto_create_topics(self, on: bool) -> Self {
@@ -65,6 +75,7 @@ impl Builder {
     /// When there is neither Java with Maven nor Docker, and when a broker does not come up: then with what its log says.
     pub async fn start(self) -> Result<Cluster> {
         ensure!(self.brokers > 0, "a cluster has at least one broker");
+        ensure!(self.brokers == 1 || !self.secured, "a secured cluster has one broker");
         let mut attempt = 1;
         loop {
             match self.attempt().await {
@@ -79,24 +90,33 @@ impl Builder {
     async fn attempt(&self) -> Result<Cluster> {
         Runtime::get().await?;
         let data = tempfile::Builder::new().prefix("postlane-kafka-").tempdir().context("no temporary folder")?;
-        let ports = free_ports(usize::try_from(self.brokers)?)?;
+        let extra = if self.secured { Listener::ALL.len().div_ceil(2) } else { 0 };
+        let mut ports = free_ports(usize::try_from(self.brokers)? + extra)?;
+        let rest = ports.split_off(usize::try_from(self.brokers)?);
+        let secured = self.secured.then(|| {
+            let ports = rest.iter().flat_map(|ports| [ports.clients, ports.controller]).collect();
+            Secured::new(data.path().join("certificates"), ports)
+        });
+        let secured = secured.transpose()?;
         // 16 bytes in URL-safe base 64; the last of 22 digits has four spare bits.
         let cluster_id: String = std::iter::repeat_with(fastrand::alphanumeric).take(21).chain(['A']).collect();
         let mut prepared = tokio::task::JoinSet::new();
         for (id, own) in (1..).zip(&ports) {
             let folder = data.path().join(format!("broker-{id}"));
-            let (own, cluster_id, properties) = (*own, cluster_id.clone(), self.properties_of(id, &ports));
-            prepared.spawn(async move { Node::prepare(id, own, folder, &cluster_id, &properties).await });
+            let (own, cluster_id, properties) =
+                (*own, cluster_id.clone(), self.properties_of(id, &ports, secured.as_ref()));
+            let more = if self.secured { Secured::format_arguments() } else { Vec::new() };
+            prepared.spawn(async move { Node::prepare(id, own, folder, &cluster_id, &properties, &more).await });
         }
         let mut nodes = prepared.join_all().await.into_iter().collect::<Result<Vec<Node>>>()?;
         nodes.sort_by_key(Node::id);
         let bootstrap = nodes.iter().map(Node::address).collect::<Vec<_>>().join(",");
-        let cluster = Cluster { bootstrap, nodes, _data: Some(data) };
+        let cluster = Cluster { bootstrap, nodes, secured, _data: Some(data) };
         cluster.start_brokers().await?;
         Ok(cluster)
     }
 
-    fn properties_of(&self, id: i32, ports: &[Ports]) -> Vec<(String, String)> {
+    fn properties_of(&self, id: i32, ports: &[Ports], secured: Option<&Secured>) -> Vec<(String, String)> {
         let own =
             (1..).zip(ports).find(|(other, _)| *other == id).map(|(_, own)| *own).expect("a broker has its ports");
         let controllers = if self.brokers < 3 { 1 } else { 3 };
@@ -104,7 +124,8 @@ impl Builder {
             .zip(ports)
             .map(|(voter, ports)| format!("{voter}@127.0.0.1:{}", ports.controller))
             .collect();
-        let clients = format!("PLAINTEXT://127.0.0.1:{}", own.clients);
+        let more = secured.map(Secured::addresses).unwrap_or_default();
+        let clients = format!("PLAINTEXT://127.0.0.1:{}{more}", own.clients);
         let (roles, listeners) = if id <= controllers {
             ("broker,controller", format!("{clients},CONTROLLER://127.0.0.1:{}", own.controller))
         } else {
@@ -127,7 +148,9 @@ impl Builder {
         ]);
         all.extend(FOR_TESTS.map(|(name, value)| (name, value.to_owned())));
         all.extend(self.properties.iter().map(|(name, value)| (name.as_str(), value.clone())));
-        all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let mut all: Vec<_> = all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        all.extend(secured.map(Secured::properties).unwrap_or_default());
+        all
     }
 }
 
@@ -168,7 +191,7 @@ impl Cluster {
     /// Settings of a new cluster.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { brokers: 1, properties: BTreeMap::new() }
+        Builder { brokers: 1, secured: false, properties: BTreeMap::new() }
     }
 
     /// A cluster that runs already, `host:port` and more of them separated by commas. It is never stopped, and nothing of it
@@ -179,7 +202,7 @@ impl Cluster {
     pub async fn attach(brokers: &str) -> Result<Self> {
         let asked = async { Connection::open(brokers).await?.metadata(Some(&[])).await };
         asked.await.with_context(|| format!("no Kafka at {brokers}, the value of {BROKERS_VARIABLE}"))?;
-        Ok(Self { bootstrap: brokers.to_owned(), nodes: Vec::new(), _data: None })
+        Ok(Self { bootstrap: brokers.to_owned(), nodes: Vec::new(), secured: None, _data: None })
     }
 
     /// The addresses for clients, `host:port` separated by commas: a value of `KAFKA_BROKERS`.

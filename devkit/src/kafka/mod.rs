@@ -28,6 +28,7 @@ mod java;
 mod node;
 mod records;
 mod runtime;
+mod secured;
 mod tools;
 mod transaction;
 mod wire;
@@ -38,6 +39,7 @@ pub use node::Node;
 pub use records::{Record, StoredRecord};
 pub use rskafka::client::partition::Compression;
 pub use runtime::KAFKA_VERSION;
+pub use secured::{Listener, PASSWORD, SCRAM_PASSWORD, SHORT_SESSION, Secured, USER, unsecured_token};
 pub use tools::Output;
 pub use transaction::End;
 

@@ -56,13 +56,14 @@ pub struct Node {
 }
 
 impl Node {
-    /// Writes the settings and formats the storage.
+    /// Writes the settings and formats the storage, with these further arguments for the tool.
     pub(crate) async fn prepare(
         id: i32,
         ports: Ports,
         folder: PathBuf,
         cluster_id: &str,
         properties: &[(String, String)],
+        more: &[String],
     ) -> Result<Self> {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let file = folder.join(PROPERTIES);
@@ -75,7 +76,8 @@ impl Node {
         std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         let address = format!("127.0.0.1:{}", ports.clients);
         let node = Self { id, address, cluster_id: cluster_id.to_owned(), folder, java: Mutex::new(None) };
-        let arguments = ["format", "-t", cluster_id, "-c", path_text(&file)?];
+        let mut arguments = vec!["format", "-t", cluster_id, "-c", path_text(&file)?];
+        arguments.extend(more.iter().map(String::as_str));
         let mut format = node.spawn("kafka.tools.StorageTool", &arguments).await?;
         format.wait(START_LIMIT).await?;
         if !node.folder.join("data/meta.properties").exists() {
@@ -198,6 +200,12 @@ impl Node {
     async fn spawn(&self, class: &str, arguments: &[&str]) -> Result<Java> {
         let log = self.folder.join(LOG);
         Java::spawn(Runtime::get().await?, &JVM, class, arguments, &log, self.folder.parent())
+    }
+
+    /// All that the broker has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.join(LOG)).unwrap_or_default()).into_owned()
     }
 
     /// What the log says of the reason why the broker does not work.

@@ -39,6 +39,17 @@ pub(super) enum Error {
     Refused { topic: Arc<str>, partition: i32, refusal: Refusal },
 }
 
+impl Error {
+    /// Whether the brokers do not let us in, and somebody has to do something about it.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::List(error) => error.is_refusal(),
+            Self::Coordinator(coordinator::Error::Wire(error)) => !error.is_retriable(),
+            Self::Coordinator(_) | Self::Bounds { .. } | Self::Refused { .. } => false,
+        }
+    }
+}
+
 /// A partition and where it starts.
 pub(super) struct Start {
     pub(super) partition: i32,

@@ -118,7 +118,14 @@ impl Lane {
             if batch.is_empty() {
                 return;
             }
-            let error = match self.produce(batch.iter().map(|order| order.letter.clone()).collect()).await {
+            let mut again = self.link.again();
+            let produced = loop {
+                match self.produce(batch.iter().map(|order| order.letter.clone()).collect()).await {
+                    Err(error) if again.after(&error).await => {}
+                    outcome => break outcome,
+                }
+            };
+            let error = match produced {
                 Ok(()) => {
                     context.health.recovered(topic, part);
                     return reply(batch, || Outcome::Written);
@@ -156,7 +163,7 @@ impl Lane {
             Ok(())
         })
         .await;
-        self.link.settle(limit, outcome)
+        self.link.settle(limit, outcome).await
     }
 }
 

@@ -195,8 +195,15 @@ impl DeadLetters {
             if let Some(count) = known() {
                 return count;
             }
-            let outcome = timeout(timing.answer, link.partition_count()).await;
-            match link.settle(timing.answer, outcome) {
+            let mut again = link.again();
+            let counted = loop {
+                let outcome = timeout(timing.answer, link.partition_count()).await;
+                match link.settle(timing.answer, outcome).await {
+                    Err(error) if again.after(&error).await => {}
+                    outcome => break outcome,
+                }
+            };
+            match counted {
                 Ok(count) => {
                     partition_count.store(count, Ordering::Relaxed);
                     health.recovered(topic, Part::Topic);

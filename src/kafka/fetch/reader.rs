@@ -76,6 +76,28 @@ impl RskafkaReader {
 #[async_trait]
 impl PartitionReader for RskafkaReader {
     async fn fetch(&mut self, offset: i64) -> Result<Fetched, FetchError> {
+        let mut again = self.link.again();
+        loop {
+            match self.try_fetch(offset).await {
+                Err(error) if again.after(&error).await => {}
+                outcome => return outcome.map_err(|error| classify(&error)),
+            }
+        }
+    }
+
+    async fn bounds(&mut self) -> Result<Bounds, FetchError> {
+        let mut again = self.link.again();
+        loop {
+            match self.try_bounds().await {
+                Err(error) if again.after(&error).await => {}
+                outcome => return outcome.map_err(|error| classify(&error)),
+            }
+        }
+    }
+}
+
+impl RskafkaReader {
+    async fn try_fetch(&mut self, offset: i64) -> Result<Fetched, Error> {
         // rskafka takes the end of the range for exclusive, and asks for one byte less.
         let bytes = 1..i32::try_from(self.limits.max_bytes).unwrap_or(i32::MAX).saturating_add(1);
         let wait = i32::try_from(self.limits.max_wait.as_millis()).unwrap_or(i32::MAX);
@@ -85,13 +107,13 @@ impl PartitionReader for RskafkaReader {
             Ok(client.fetch_records(offset, bytes, wait).await?)
         })
         .await;
-        let (read, high_watermark) = self.link.settle(limit, outcome).map_err(classify)?;
+        let (read, high_watermark) = self.link.settle(limit, outcome).await?;
         let records: Vec<Record> = read.into_iter().map(|read| self.record(read)).collect();
         let next_offset = records.last().map_or(offset, |last| last.offset + 1);
         Ok(Fetched { records, next_offset, high_watermark })
     }
 
-    async fn bounds(&mut self) -> Result<Bounds, FetchError> {
+    async fn try_bounds(&mut self) -> Result<Bounds, Error> {
         let limit = self.limits.timeout;
         let outcome = timeout(limit, async {
             let client = self.link.partition(|_| self.partition).await?;
@@ -100,7 +122,7 @@ impl PartitionReader for RskafkaReader {
             Ok(Bounds { log_start, log_end })
         })
         .await;
-        self.link.settle(limit, outcome).map_err(classify)
+        self.link.settle(limit, outcome).await
     }
 }
 
@@ -108,11 +130,12 @@ impl PartitionReader for RskafkaReader {
 ///
 /// rskafka repeats a call itself on broken connections and moving leaders and then wraps the last error into
 /// `RetryFailed`; a decode error comes at once, as `Request(ReadVersionedError)`, and leaves the connection sound.
-fn classify(error: Error) -> FetchError {
-    let Error::Client(error) = error else {
-        return FetchError::Unavailable { detail: chain(&error) };
-    };
-    classify_client(&error)
+fn classify(error: &Error) -> FetchError {
+    match error {
+        Error::Client(error) => classify_client(error),
+        error if error.is_refusal() => FetchError::Denied { detail: chain(error) },
+        error => FetchError::Unavailable { detail: chain(error) },
+    }
 }
 
 fn classify_client(error: &ClientError) -> FetchError {
