@@ -104,8 +104,11 @@ async fn reach(connector: &Connector, address: &str) -> Result<Connection, (Stri
                 "is it a Kafka listener, and of the kind that is set (TLS, SASL)?"
             }
             // these name the variable themselves
-            wire::Error::Tls { .. } | wire::Error::Login { .. } | wire::Error::Mismatch { .. } => IN_DOCUMENT,
-            wire::Error::Files { .. } | wire::Error::Token { .. } => IN_DOCUMENT,
+            wire::Error::Tls { .. }
+            | wire::Error::Login { .. }
+            | wire::Error::Mismatch { .. }
+            | wire::Error::Files { .. }
+            | wire::Error::Token { .. } => IN_DOCUMENT,
             _ => "look into the broker's log",
         };
         (chain(&error), advice)
