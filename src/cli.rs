@@ -1,6 +1,7 @@
 //! The command line: arguments to one call.
 
 mod config;
+mod healthcheck;
 mod serve;
 
 use std::process::ExitCode;
@@ -23,6 +24,8 @@ enum Command {
     Serve,
     /// Print the effective configuration, secrets masked
     Config,
+    /// Ask the service at HTTP_ADDR whether it is ready; exit with 0 or 1
+    Healthcheck,
 }
 
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
@@ -32,21 +35,21 @@ const EX_TEMPFAIL: u8 = 75;
 
 /// Runs the command that the arguments name.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let config = match load() {
-        Ok(config) => config,
-        Err(code) => return code,
+    let outcome = match Cli::parse().command {
+        Command::Serve => load().map(serve::run),
+        Command::Config => load().map(|config| config::run(&config)),
+        Command::Healthcheck => Ok(healthcheck::run()),
     };
-    match cli.command {
-        Command::Serve => serve::run(config),
-        Command::Config => config::run(&config),
-    }
+    outcome.unwrap_or_else(|code| code)
+}
+
+/// The environment, as far as it is text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
 fn load() -> Result<postlane::config::Config, ExitCode> {
-    let variables = std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
-    postlane::config::from_variables(variables).map_err(|error| {
+    postlane::config::from_variables(variables()).map_err(|error| {
         eprintln!("postlane: the configuration is wrong; nothing was connected.");
         for problem in &error.0 {
             eprintln!("  {problem}");

@@ -10,11 +10,11 @@ mod show;
 mod tests;
 mod values;
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lettre::{Address, message::Mailbox};
 
-pub use env::from_variables;
+pub use env::{from_variables, http_addr};
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
 
@@ -36,6 +36,8 @@ pub struct Config {
     pub weights: [u32; 3],
     /// Time from the first signal to the exit.
     pub shutdown_timeout: Duration,
+    /// Where the endpoints for operators listen; `None` where they are switched off.
+    pub http_addr: Option<SocketAddr>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Filter in `tracing_subscriber::EnvFilter` syntax (`RUST_LOG`).
@@ -167,6 +169,29 @@ pub struct Timeouts {
     pub final_dot: Duration,
     /// Reply to QUIT.
     pub quit: Duration,
+}
+
+impl Timeouts {
+    /// All deadlines of opening a session together.
+    pub fn opening(&self) -> Duration {
+        // banner, EHLO, STARTTLS, EHLO again
+        let greetings = self.greeting.saturating_mul(4);
+        [self.connect, self.tls, greetings, self.auth].into_iter().fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// All deadlines of an attempt at a mail together: further transactions where the relay takes fewer recipients at a
+    /// time, and a new session for each of them, included.
+    pub fn attempt(&self, recipients: usize, bytes: usize) -> Duration {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        // RSET, MAIL, each RCPT, a lone dot
+        let commands = self.command.saturating_mul(count(recipients).saturating_add(3));
+        // each started 64 KiB of the body, once to hand it over and once to flush it
+        let body = self.body.saturating_mul(count(bytes / (64 * 1024) + 1).saturating_mul(2));
+        let transaction = [self.opening(), commands, self.data, body, self.final_dot]
+            .into_iter()
+            .fold(Duration::ZERO, Duration::saturating_add);
+        transaction.saturating_mul(count(recipients).saturating_add(1))
+    }
 }
 
 /// A reply code such as `452` or an enhanced status code such as `5.4.5` (RFC 3463).

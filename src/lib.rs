@@ -2,16 +2,20 @@
 //!
 //! The modules are named after the stages that a mail passes: [`kafka`] fetches, [`event`] decodes, [`schedule`]
 //! orders, [`template`] renders, [`compose`] builds the message, [`smtp`] sends, [`retry`] decides what follows, and
-//! [`pipeline`] joins them. [`serve`] builds it all and brings it to its end.
+//! [`pipeline`] joins them. [`serve`] builds it all and brings it to its end. What an operator sees of it comes from
+//! [`health`] and [`metrics`], by way of [`http`].
 
 mod chain;
 pub mod compose;
 pub mod config;
 pub mod delay;
 pub mod event;
+pub mod health;
+pub mod http;
 pub mod https;
 pub mod kafka;
 pub mod mask;
+pub mod metrics;
 pub mod pipeline;
 pub mod retry;
 pub mod schedule;

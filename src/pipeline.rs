@@ -10,7 +10,7 @@ mod worker;
 use std::{
     fmt,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -25,18 +25,20 @@ use tracing::{error, info};
 
 pub use self::{
     job::Job,
-    partition::{Partition, Place, Room, Source, Ticket},
+    partition::{Partition, Place, Reading, Room, Source, Ticket, Vitals},
     worker::Worker,
 };
 use crate::{
     compose::Mail,
     config,
     event::Priority,
+    health::Crew,
     kafka::{
         Record,
         dead_letter::{DeadLetters, Failure, Reason, Stage},
     },
     mask,
+    metrics::Metrics,
     retry::{Attempts, Decision, Ending, Now},
     schedule::Scheduler,
     shutdown::Shutdown,
@@ -72,6 +74,12 @@ pub struct Pipeline {
     pub suspects: Mutex<Vec<(Instant, Job)>>,
     /// A task has panicked: the process must end, or the record that it held stays unsettled for as long as it lives.
     pub crashed: Notify,
+    /// Counts what happens.
+    pub metrics: Metrics,
+    /// What the workers do.
+    pub crew: Crew,
+    /// The partitions that are worked on; those that are no more drop out by themselves.
+    pub tracked: Mutex<Vec<Weak<Partition>>>,
 }
 
 impl fmt::Debug for Pipeline {
@@ -91,7 +99,17 @@ pub struct Attempted {
 impl Pipeline {
     /// Where the loop of a partition delivers.
     pub fn source(self: &Arc<Self>, partition: Arc<Partition>, lane: Priority, buffer: Room) -> Source {
-        Source { pipeline: Arc::clone(self), partition, lane, buffer }
+        let mut tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        tracked.retain(|partition| partition.strong_count() > 0);
+        tracked.push(Arc::downgrade(&partition));
+        let fetched = self.metrics.fetched(partition.topic());
+        Source { pipeline: Arc::clone(self), partition, lane, buffer, fetched }
+    }
+
+    /// The partitions that are worked on.
+    pub fn partitions(&self) -> Vec<Arc<Partition>> {
+        let tracked = self.tracked.lock().unwrap_or_else(PoisonError::into_inner);
+        tracked.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Takes a record in: it is put into its lane, or it is a dead letter at once.
@@ -101,7 +119,7 @@ impl Pipeline {
             Ok(message) => message,
             Err(failure) => {
                 log_undecodable(&record, &failure);
-                return self.dead_letter(record, ticket, failure);
+                return self.dead_letter(record, topic_lane, ticket, failure);
             }
         };
         // an old producer knows the normal topic alone, and says there how urgent it is
@@ -129,8 +147,11 @@ impl Pipeline {
             Ok(made) => made,
             Err(failure) => {
                 let failure = Failure { attempts: job.attempts_used(), ..failure };
+                if failure.stage == Stage::Template {
+                    self.metrics.template_failed(&job.template);
+                }
                 log_dead_letter(&job, &failure);
-                self.dead_letter(job.record, job.ticket, failure);
+                self.dead_letter(job.record, job.lane, job.ticket, failure);
                 return None;
             }
         };
@@ -226,6 +247,7 @@ impl Pipeline {
                 let attempts = job.attempts_used();
                 // before anything else may go wrong
                 job.ticket.settle();
+                self.metrics.sent(job.lane, job.record.timestamp);
                 info!(
                     outcome = "sent",
                     id = mask::text(&job.id),
@@ -240,7 +262,7 @@ impl Pipeline {
             Decision::DeadLetter(ending) => {
                 let failure = failure_of(&job, ending);
                 log_dead_letter(&job, &failure);
-                self.dead_letter(job.record, job.ticket, failure);
+                self.dead_letter(job.record, job.lane, job.ticket, failure);
             }
             Decision::Wait(delay) => {
                 info!(
@@ -255,8 +277,10 @@ impl Pipeline {
                     reply = refusal_of(&job),
                 );
                 let pipeline = Arc::clone(self);
+                let waiting = self.metrics.retry_waits(job.lane);
                 self.spawn(async move {
                     let waited = pipeline.shutdown.drain.run_until_cancelled(tokio::time::sleep(delay)).await;
+                    drop(waiting);
                     if waited.is_some() {
                         pipeline.lanes.push(job.lane, job);
                     }
@@ -328,18 +352,23 @@ impl Pipeline {
     }
 
     /// Writes a dead letter and settles its record then, and not before.
-    fn dead_letter(self: &Arc<Self>, record: Arc<Record>, ticket: Ticket, failure: Failure) {
+    fn dead_letter(self: &Arc<Self>, record: Arc<Record>, lane: Priority, ticket: Ticket, failure: Failure) {
         let pipeline = Arc::clone(self);
+        let pending = self.metrics.dead_letter_pends();
         self.spawn(async move {
             let writing = pipeline.dead_letters.write(&record, &failure);
             match pipeline.shutdown.cut_all.run_until_cancelled(writing).await {
-                Some(Ok(())) => ticket.settle(),
+                Some(Ok(())) => {
+                    ticket.settle();
+                    pipeline.metrics.dead_letter_written(lane, &failure);
+                }
                 Some(Err(error)) => {
                     error!(%error, "a dead letter cannot be written");
                     pipeline.crashed.notify_one();
                 }
                 None => {}
             }
+            drop(pending);
         });
     }
 

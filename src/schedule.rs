@@ -151,6 +151,16 @@ impl<T> Scheduler<T> {
         }
     }
 
+    /// Whether a mail could be taken now.
+    pub fn is_ready(&self) -> bool {
+        self.lock().is_ready()
+    }
+
+    /// Mails that wait in a lane.
+    pub fn waiting(&self, lane: Priority) -> usize {
+        self.lock().waiting(lane)
+    }
+
     /// The next mail, with the slot that it occupies while it is in flight.
     pub fn take(self: &Arc<Self>) -> Option<(Slot<T>, T)> {
         let (lane, item) = self.lock().pop()?;

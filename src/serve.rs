@@ -1,21 +1,29 @@
 //! The service: builds every part, runs them, and brings them to an end.
 
+mod endpoints;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use prometheus_client::registry::Registry;
 use tokio::{
     sync::Notify,
     task::{JoinError, JoinSet},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::{error, info};
 
 use crate::{
     config::{self, Config},
     event::Priority,
+    health::{self, Health},
+    http,
     kafka::{
         SharedClient,
         assignment::{self, Assignment, Partitions, Progress},
@@ -25,6 +33,7 @@ use crate::{
         fetch::{Limits, PartitionLoop, RskafkaReader, Timing},
         offsets::{Position, Tracker},
     },
+    metrics::{Exposition, Metrics, State},
     pipeline::{Partition, Pipeline, Room, Worker},
     schedule::Scheduler,
     shutdown::{self, Schedule, Shutdown, Signals},
@@ -45,6 +54,9 @@ pub enum Error {
     /// The certificate authorities for the relay do not load.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// The endpoints for operators have no place to listen.
+    #[error(transparent)]
+    Http(#[from] http::BindError),
     /// The operating system refuses a signal handler.
     #[error("signals cannot be handled")]
     Signals(#[source] std::io::Error),
@@ -62,7 +74,7 @@ pub enum Error {
 impl Error {
     /// Whether the configuration is wrong, and nothing was connected.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Templates(_) | Self::Tls(_))
+        matches!(self, Self::Templates(_) | Self::Tls(_) | Self::Http(_))
     }
 }
 
@@ -75,9 +87,13 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let templates = Templates::load(config.mail.templates_dir.as_deref())?;
     let connector = smtp::Connector::new(&config.smtp)?;
     let mut signals = Signals::new().map_err(Error::Signals)?;
+    let http = match config.http_addr {
+        Some(address) => Some(http::Server::bind(address).await?),
+        None => None,
+    };
     let service = Service::new(config, templates);
     info!(version = env!("CARGO_PKG_VERSION"), relay = service.relay_name(), "postlane starts");
-    service.run(connector, &mut signals).await
+    service.run(connector, http, &mut signals).await
 }
 
 struct Service {
@@ -85,6 +101,7 @@ struct Service {
     client: SharedClient,
     coordinator: Coordinator,
     pipeline: Arc<Pipeline>,
+    registry: Registry,
 }
 
 impl Service {
@@ -94,6 +111,8 @@ impl Service {
         let coordinator = Coordinator::new(dial, config.kafka.group_id.as_str());
         let smtp = &config.smtp;
         let relay = Arc::new(Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay));
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry, templates.names());
         let pipeline = Pipeline {
             mail: config.mail.clone(),
             retry: config.retry.clone(),
@@ -110,16 +129,24 @@ impl Service {
             tasks: TaskTracker::new(),
             suspects: Mutex::default(),
             crashed: Notify::new(),
+            metrics,
+            crew: health::Crew::default(),
+            tracked: Mutex::default(),
         };
-        Self { client, coordinator, pipeline: Arc::new(pipeline), config }
+        Self { client, coordinator, pipeline: Arc::new(pipeline), config, registry }
     }
 
     fn relay_name(&self) -> String {
         format!("{}:{}", self.config.smtp.host, self.config.smtp.port)
     }
 
-    async fn run(self, connector: smtp::Connector, signals: &mut Signals) -> Result<(), Error> {
-        let Self { config, client, coordinator, pipeline } = self;
+    async fn run(
+        self,
+        connector: smtp::Connector,
+        http: Option<http::Server>,
+        signals: &mut Signals,
+    ) -> Result<(), Error> {
+        let Self { config, client, coordinator, pipeline, registry } = self;
         let shutdown = pipeline.shutdown.clone();
         let schedule = Schedule::within(config.shutdown_timeout);
         let mut workers = JoinSet::new();
@@ -130,12 +157,18 @@ impl Service {
         let readers = Arc::new(Readers::new(&config.kafka, client.clone(), Arc::clone(&pipeline)));
         let settings = assignment::Settings {
             topics: readers.lanes.keys().cloned().collect(),
+            dead_letters: config.kafka.topic_dead_letters.as_str().into(),
             reset: config.kafka.auto_offset_reset,
             commit_interval: config.kafka.commit_interval,
             discovery_interval: config.kafka.discovery_interval,
         };
         let partitions: Arc<dyn Partitions> = Arc::clone(&readers) as Arc<dyn Partitions>;
         let mut assignment = Assignment::new(coordinator, client, settings, partitions);
+        let _http = http.map(|server| {
+            let health = Health::of(&config.kafka, Arc::clone(&pipeline), assignment.status());
+            info!(address = %server.address(), "listening");
+            AbortOnDropHandle::new(tokio::spawn(server.run(endpoints(health, registry))))
+        });
 
         let ended = tokio::select! {
             name = signals.next() => {
@@ -171,6 +204,11 @@ impl Service {
             ended => ended,
         }
     }
+}
+
+fn endpoints(health: Health, mut registry: Registry) -> Arc<dyn http::Endpoints> {
+    registry.register_collector(Box::new(State(health.clone())));
+    Arc::new(endpoints::Endpoints { health, exposition: Exposition::new(registry) })
 }
 
 fn crashed(part: &'static str, outcome: Result<(), JoinError>) -> Error {
@@ -212,7 +250,7 @@ impl Partitions for Readers {
         let (lane, buffer) = self.lanes.get(topic).cloned().expect("only topics of lanes are looked for");
         let start = tracker.position();
         let window = Room::new(self.window.0, self.window.1);
-        let tracked = Arc::new(Partition::new(Arc::clone(topic), partition, tracker, window));
+        let tracked = Arc::new(Partition::new(Arc::clone(topic), partition, lane, tracker, window));
         let source = self.pipeline.source(Arc::clone(&tracked), lane, buffer);
         let reader = RskafkaReader::new(self.client.clone(), Arc::clone(topic), partition, self.limits);
         let reading =
@@ -232,5 +270,9 @@ impl Partitions for Readers {
 impl Progress for Partition {
     fn position(&self, limit: usize) -> Position {
         self.commit(limit)
+    }
+
+    fn stored(&self, offset: i64) {
+        self.note_committed(offset);
     }
 }

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fmt::Display,
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::{Duration, Instant},
@@ -64,9 +65,10 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The program at this path with an empty environment, but for a log of JSON lines.
+    /// The program at this path with an empty environment, but for a log of JSON lines and HTTP on a free port.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        let variables = BTreeMap::from([("LOG_FORMAT".to_owned(), "json".to_owned())]);
+        let variables = [("LOG_FORMAT", "json"), ("HTTP_ADDR", "127.0.0.1:0")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         Self { program: program.into(), variables }
     }
 
@@ -157,6 +159,16 @@ impl Service {
     /// When the system does not tell.
     pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
         self.process.exit_status()
+    }
+
+    /// Waits until it listens for HTTP, and tells where: a line of its log says so.
+    ///
+    /// # Errors
+    /// When it does not say so within this time: HTTP is off, or the log leaves the line out.
+    pub async fn http_address(&mut self, within: Duration) -> Result<SocketAddr> {
+        let line = self.wait_for_line(&["\"message\":\"listening\""], within).await?;
+        let address = line.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        address.and_then(|text| text.parse().ok()).with_context(|| format!("no address in {line}"))
     }
 
     /// The process id.

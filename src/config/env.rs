@@ -1,6 +1,12 @@
 //! The environment to a [`Config`]: every wrong variable is found before any is reported.
 
-use std::{collections::BTreeMap, fs, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use lettre::Address;
 use serde::Deserialize;
@@ -32,8 +38,8 @@ variables!(SmtpVariables: host, port, user, username, password, password_file, e
     quit_timeout);
 variables!(MailVariables: from, envelope_from, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
-variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, log_format, rust_log,
-    email_worker_count);
+variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, http_addr, log_format,
+    rust_log, email_worker_count);
 
 /// Every variable that is read, for the tests that hold the documents against it.
 #[cfg(test)]
@@ -59,9 +65,7 @@ fn read<T: for<'de> Deserialize<'de>>(prefix: &str, variables: &BTreeMap<String,
 ///
 /// [`ConfigError`] with every variable that is wrong or missing.
 pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
-    // envy folds case, and a name that comes twice would be its error and not ours
-    let variables: BTreeMap<String, String> =
-        variables.into_iter().filter(|(name, _)| *name == name.to_ascii_uppercase()).collect();
+    let variables = exact(variables);
     let mut reader = Reader::default();
     let other: OtherVariables = read("", &variables);
     let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &other);
@@ -81,6 +85,7 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
             values::weights,
         ),
         shutdown_timeout: reader.duration("SHUTDOWN_TIMEOUT", other.shutdown_timeout.as_ref(), Duration::from_secs(25)),
+        http_addr: read_http_addr(&mut reader, &other),
         log_format: reader.value("LOG_FORMAT", other.log_format.as_ref(), LogFormat::Text, "text or json", |text| {
             match text.to_ascii_lowercase().as_str() {
                 "text" => Some(LogFormat::Text),
@@ -97,6 +102,30 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
         ),
     };
     if reader.problems.is_empty() { Ok(config) } else { Err(ConfigError(reader.problems)) }
+}
+
+/// Reads `HTTP_ADDR` alone, for a program that asks a running service; `None` where it is `off`.
+///
+/// # Errors
+///
+/// [`ConfigError`] where it is neither an address nor `off`.
+pub fn http_addr(variables: impl IntoIterator<Item = (String, String)>) -> Result<Option<SocketAddr>, ConfigError> {
+    let mut reader = Reader::default();
+    let address = read_http_addr(&mut reader, &read("", &exact(variables)));
+    if reader.problems.is_empty() { Ok(address) } else { Err(ConfigError(reader.problems)) }
+}
+
+/// envy folds case, and a name that comes twice would be its error and not ours.
+fn exact(variables: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    variables.into_iter().filter(|(name, _)| *name == name.to_ascii_uppercase()).collect()
+}
+
+fn read_http_addr(reader: &mut Reader, other: &OtherVariables) -> Option<SocketAddr> {
+    let expected = "an IP address and port such as 0.0.0.0:8081, 127.0.0.1:8081 or [::]:8081, or off";
+    let default = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8081));
+    reader.value("HTTP_ADDR", other.http_addr.as_ref(), Some(default), expected, |text| {
+        if text.eq_ignore_ascii_case("off") { Some(None) } else { text.parse().ok().map(Some) }
+    })
 }
 
 fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> Kafka {

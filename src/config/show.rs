@@ -81,6 +81,7 @@ impl Config {
             ("RETRY_JITTER", retry.jitter.to_string()),
             ("RETRY_MAX_DELAY", duration(retry.max_delay)),
             ("SHUTDOWN_TIMEOUT", duration(self.shutdown_timeout)),
+            ("HTTP_ADDR", self.http_addr.map_or_else(|| "off".to_owned(), |address| address.to_string())),
             (
                 "LOG_FORMAT",
                 match self.log_format {

@@ -225,3 +225,18 @@ fn the_readme_has_every_setting_with_its_default() {
     });
     assert_eq!(rows.collect::<BTreeMap<_, _>>(), expected.collect::<BTreeMap<_, _>>());
 }
+
+#[test]
+fn the_endpoints_are_read_alone_and_can_be_switched_off() {
+    let alone = |text: &str| http_addr([("HTTP_ADDR".to_owned(), text.to_owned())]);
+    let default = Some("0.0.0.0:8081".parse().unwrap());
+    assert_eq!(http_addr([]).unwrap(), default);
+    assert_eq!(alone(" ").unwrap(), default);
+    assert_eq!(alone("[::1]:9").unwrap(), Some("[::1]:9".parse().unwrap()));
+    assert_eq!(alone("OFF").unwrap(), None);
+    assert_eq!(with(&[("HTTP_ADDR", "off")]).unwrap().http_addr, None);
+    for text in ["8081", ":8081", "localhost:8081", "0.0.0.0", "0.0.0.0:99999", "no"] {
+        assert_eq!(alone(text).unwrap_err().0[0].variable, "HTTP_ADDR", "{text}");
+        assert_eq!(wrong(with(&[("HTTP_ADDR", text)])), ["HTTP_ADDR"]);
+    }
+}

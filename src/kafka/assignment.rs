@@ -4,6 +4,7 @@
 //! works on all partitions. Reading them and what becomes of their records is elsewhere: see [`Partitions`].
 
 mod positions;
+pub mod status;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +16,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::positions::Start;
+use self::{
+    positions::Start,
+    status::{Status, Topic},
+};
 use super::{
     SharedClient,
     coordinator::{self, Commit, Coordinator, Refusal},
@@ -36,6 +40,11 @@ const REMINDER: Duration = Duration::from_secs(60);
 pub trait Progress: Send + Sync {
     /// The position with at most `limit` bytes of metadata.
     fn position(&self, limit: usize) -> Position;
+
+    /// The broker has stored this offset.
+    fn stored(&self, offset: i64) {
+        let _ = offset;
+    }
 }
 
 /// Who works on the partitions that are found.
@@ -48,6 +57,8 @@ pub trait Partitions: Send + Sync {
 pub struct Settings {
     /// Topics of the lanes.
     pub topics: Vec<Arc<str>>,
+    /// Topic of the dead letters, which is only looked for.
+    pub dead_letters: Arc<str>,
     /// Where a topic starts for which the group has no commit at all.
     pub reset: OffsetReset,
     /// Time between two commits.
@@ -82,12 +93,14 @@ pub struct Assignment {
     owned: BTreeMap<(Arc<str>, i32), Owned>,
     metadata_limit: usize,
     missing: BTreeSet<Arc<str>>,
+    dead_letters_missing: bool,
     /// Topics without any commit when they were first looked at, and where their partitions start.
     fresh: BTreeMap<Arc<str>, OffsetReset>,
     foreign_since: Option<Instant>,
     discovery_failed: bool,
     commit_failed: bool,
     forgotten: u64,
+    status: Arc<Status>,
 }
 
 impl Assignment {
@@ -106,12 +119,19 @@ impl Assignment {
             owned: BTreeMap::new(),
             metadata_limit: METADATA_LIMIT,
             missing: BTreeSet::new(),
+            dead_letters_missing: false,
             fresh: BTreeMap::new(),
             foreign_since: None,
             discovery_failed: false,
             commit_failed: false,
             forgotten: 0,
+            status: Arc::default(),
         }
+    }
+
+    /// Where it tells how it fares.
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
     }
 
     /// Works until `stop` is cancelled.
@@ -190,8 +210,14 @@ impl Assignment {
                 "the commits' metadata has no room for all that is settled: a crash now would send these mails again"
             );
         }
+        self.status.commit_begins(!due.is_empty(), forgotten.saturating_sub(self.forgotten));
         self.forgotten = forgotten;
-        match self.store(due).await {
+        let outcome = self.store(due).await;
+        self.status.commit_ends(match &outcome {
+            Ok(()) => self.refusal(),
+            Err(error) => Err(chain(error)),
+        });
+        match outcome {
             Ok(()) => {
                 if std::mem::take(&mut self.commit_failed) {
                     info!("offsets are committed again");
@@ -245,6 +271,14 @@ impl Assignment {
         }
     }
 
+    /// Names a partition whose offset was not stored.
+    fn refusal(&self) -> Result<(), String> {
+        match self.owned.iter().find(|(_, owned)| owned.refused) {
+            Some(((topic, partition), _)) => Err(format!("the offset of {topic}-{partition} was not stored")),
+            None => Ok(()),
+        }
+    }
+
     async fn try_store(
         &mut self,
         due: Vec<(Commit, Position)>,
@@ -259,6 +293,7 @@ impl Assignment {
                 owned.committed = position.clone();
                 owned.committed_at = Instant::now();
                 owned.refused = false;
+                owned.progress.stored(position.offset);
             }
             stored.push(((commit, position), settled.result));
         }
@@ -273,10 +308,11 @@ impl Assignment {
                     info!("the brokers answer again");
                 }
                 self.foreign_since = None;
-                !self.missing.is_empty()
+                !self.missing.is_empty() || self.dead_letters_missing
             }
             Err(positions::Error::Coordinator(error @ coordinator::Error::LiveMembers { .. })) => {
                 if self.foreign_since.is_none_or(|since| since.elapsed() >= REMINDER) {
+                    self.status.group_is_in_use(error.to_string());
                     error!(error = %error, "waiting until the group is free; nothing is read or committed before");
                     self.foreign_since = Some(Instant::now());
                 }
@@ -292,13 +328,21 @@ impl Assignment {
     }
 
     async fn try_discover(&mut self) -> Result<(), positions::Error> {
-        let listed = self.client.topics().await?;
+        self.status.turn();
+        let listed = self.client.topics().await;
+        self.status.listed(listed.as_ref().map(|_| ()).map_err(|error| chain(error)));
+        let listed = listed?;
+        let dead_letters = Arc::clone(&self.settings.dead_letters);
+        let there = listed.contains_key(&*dead_letters);
+        self.status.topic(&dead_letters, if there { Topic::Listed } else { Topic::Missing });
+        self.dead_letters_missing = !there;
         let mut first_failure = Ok(());
         for topic in self.settings.topics.clone() {
             let Some(partitions) = listed.get(&*topic) else {
                 if self.missing.insert(Arc::clone(&topic)) {
                     warn!(%topic, "a lane's topic does not exist: waiting for it");
                 }
+                self.status.topic(&topic, Topic::Missing);
                 continue;
             };
             if self.missing.remove(&topic) {
@@ -309,10 +353,13 @@ impl Assignment {
             let is_new = |partition: &&i32| !self.owned.contains_key(&(Arc::clone(&topic), **partition));
             let new: Vec<i32> = partitions.iter().filter(is_new).copied().collect();
             if new.is_empty() {
+                self.status.topic(&topic, Topic::Listed);
                 continue;
             }
             // trouble with one topic is none of the others'
             let outcome = self.take_over(&topic, partitions, &new).await;
+            self.status
+                .topic(&topic, outcome.as_ref().map_or_else(|error| Topic::Failing(chain(error)), |()| Topic::Listed));
             if first_failure.is_ok() {
                 first_failure = outcome;
             }
@@ -339,6 +386,7 @@ impl Assignment {
             .map(|start| commit_of(topic, start.partition, &start.tracker.commit(self.metadata_limit)))
             .collect();
         let results = self.coordinator.commit(&commits).await?;
+        self.status.group_is_free();
         for (Start { partition, tracker }, settled) in starts.into_iter().zip(results) {
             match settled.result {
                 Ok(()) | Err(Refusal::MetadataTooLarge) => {}
@@ -350,6 +398,7 @@ impl Assignment {
             let committed = tracker.commit(self.metadata_limit);
             info!(%topic, partition, offset = tracker.position(), "reading");
             let progress = self.partitions.start(topic, partition, tracker);
+            progress.stored(committed.offset);
             let owned = Owned { progress, committed, committed_at: Instant::now(), refused: false };
             self.owned.insert((Arc::clone(topic), partition), owned);
         }

@@ -87,6 +87,11 @@ impl Tracker {
         self.unsettled.len() - self.remembered.len()
     }
 
+    /// The lowest offset that is to be settled or read: what is committed.
+    pub fn lowest(&self) -> i64 {
+        self.unsettled.first().copied().unwrap_or(self.horizon)
+    }
+
     /// Takes note of an offset that was read.
     pub fn see(&mut self, offset: i64) -> Seen {
         if offset < self.position {

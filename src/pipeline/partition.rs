@@ -2,16 +2,19 @@
 //!
 //! The window bounds what is unsettled; a partition whose window is full stops fetching, the others go on.
 
+mod vitals;
+
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::vitals::Watched;
+pub use self::vitals::{Reading, Vitals};
 
 use super::Pipeline;
 use crate::{
@@ -63,30 +66,36 @@ impl Room {
 pub struct Partition {
     topic: Arc<str>,
     number: i32,
+    lane: Priority,
     tracker: Mutex<Tracker>,
     window: Room,
-    lost: AtomicU64,
+    watched: Mutex<Watched>,
 }
 
 impl Partition {
     /// A partition that goes on where `tracker` stands.
-    pub fn new(topic: Arc<str>, number: i32, tracker: Tracker, window: Room) -> Self {
-        Self { topic, number, tracker: Mutex::new(tracker), window, lost: AtomicU64::new(0) }
+    pub fn new(topic: Arc<str>, number: i32, lane: Priority, tracker: Tracker, window: Room) -> Self {
+        Self { topic, number, lane, tracker: Mutex::new(tracker), window, watched: Mutex::default() }
+    }
+
+    /// Its topic.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// Its number in the topic.
+    pub fn number(&self) -> i32 {
+        self.number
+    }
+
+    /// The lane of its topic.
+    pub fn lane(&self) -> Priority {
+        self.lane
     }
 
     /// What is to be committed, with at most `limit` bytes of metadata.
     pub fn commit(&self, limit: usize) -> Position {
         self.tracker().commit(limit)
-    }
-
-    /// Records that are fetched and not settled.
-    pub fn in_flight(&self) -> usize {
-        self.tracker().in_flight()
-    }
-
-    /// Records that retention took before they were read.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
     }
 
     fn tracker(&self) -> MutexGuard<'_, Tracker> {
@@ -115,6 +124,7 @@ impl Ticket {
     /// The record is sent, or its dead letter is written.
     pub fn settle(self) {
         self.partition.tracker().settle(self.generation, self.offset);
+        self.partition.watched().settled(self.generation, self.offset);
     }
 }
 
@@ -126,15 +136,23 @@ pub struct Source {
     pub(super) lane: Priority,
     /// What waits for its first attempt, for the whole topic.
     pub(super) buffer: Room,
+    /// Counts what is read.
+    pub(super) fetched: Counter,
 }
 
 #[async_trait]
 impl Sink for Source {
     async fn room(&self) {
         // `deliver` waits for each record
+        self.partition.watched().asks();
+    }
+
+    fn answered(&self, high_watermark: Option<i64>) {
+        self.partition.watched().answered(high_watermark);
     }
 
     async fn deliver(&self, record: Record) {
+        self.fetched.inc();
         let (seen, generation) = {
             let mut tracker = self.partition.tracker();
             (tracker.see(record.offset), tracker.generation())
@@ -142,6 +160,7 @@ impl Sink for Source {
         if seen == Seen::Settled {
             return;
         }
+        self.partition.watched().seen(generation, record.offset, record.timestamp);
         let size = record.size();
         let window = self.partition.window.take(size).await;
         let ticket =
@@ -152,11 +171,12 @@ impl Sink for Source {
 
     fn advanced(&self, next_offset: i64, _high_watermark: i64) {
         self.partition.tracker().advance(next_offset);
+        self.partition.watched().advanced(next_offset);
     }
 
     fn lost_to_retention(&self, from: i64, to: i64) {
         let lost = u64::try_from(to - from).unwrap_or(0);
-        self.partition.lost.fetch_add(lost, Ordering::Relaxed);
+        self.partition.watched().lost(lost);
         self.partition.tracker().advance(to);
     }
 
@@ -164,9 +184,11 @@ impl Sink for Source {
         self.partition.tracker().restart(to);
     }
 
-    fn halted(&self, _why: Halt) {
-        // said by the loop; readiness and metrics will listen here
+    fn halted(&self, why: Halt) {
+        self.partition.watched().halted(Some(why));
     }
 
-    fn resumed(&self) {}
+    fn resumed(&self) {
+        self.partition.watched().halted(None);
+    }
 }

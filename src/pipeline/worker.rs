@@ -11,10 +11,13 @@ use super::{Attempted, Job, Pipeline};
 use crate::{
     chain::chain,
     compose::Mail,
-    config, mask,
+    config,
+    event::Priority,
+    health::Station,
+    mask,
     schedule::Slot,
     smtp::{
-        Attempt, Class, Connector, Outgoing, Progress, Session, Stage, Verdict, classify,
+        Attempt, Class, Connector, Observer, Outgoing, Progress, Session, Stage, Verdict, classify,
         relay::{Pass, SessionPlace},
     },
 };
@@ -35,6 +38,7 @@ pub struct Worker {
     connector: Connector,
     settings: config::Smtp,
     held: Option<Held>,
+    station: Arc<Station>,
 }
 
 /// Why a session is not there.
@@ -50,7 +54,10 @@ enum NoSession {
 impl Worker {
     /// A worker without a session.
     pub fn new(pipeline: Arc<Pipeline>, connector: Connector, settings: config::Smtp) -> Self {
-        Self { pipeline, connector, settings, held: None }
+        let station = pipeline.crew.join();
+        let counted = Arc::clone(&pipeline);
+        let connector = connector.observed(Observer::new(move |phase, took| counted.metrics.phase(phase, took)));
+        Self { pipeline, connector, settings, held: None, station }
     }
 
     /// Sends until the shutdown drains; a mail that is being sent then is finished or cut.
@@ -59,6 +66,7 @@ impl Worker {
         while !drain.is_cancelled() {
             if self.wait_for_work().await {
                 self.serve().await;
+                self.station.free();
             }
         }
         self.close().await;
@@ -90,10 +98,12 @@ impl Worker {
         if pass.is_probe() {
             self.held = None;
         }
+        self.station.busy_within(self.settings.timeouts.quit + self.settings.timeouts.opening());
         self.retire().await;
         let pass = match self.hold_session(pass).await {
             Ok(pass) => pass,
             Err(NoSession::Full) => {
+                self.station.free();
                 // the mail that woke us may be for a worker with a session
                 self.pipeline.lanes.wake();
                 let free = self.pipeline.relay.session_free();
@@ -106,6 +116,8 @@ impl Worker {
             }
             Err(NoSession::Stop) => return,
         };
+        // as long as the rate in force asks for
+        self.station.busy();
         if drain.run_until_cancelled(self.pipeline.relay.pace()).await.is_none() {
             return;
         }
@@ -148,9 +160,10 @@ impl Worker {
                 shutdown.cut_all.cancelled().await;
             }
         };
+        self.station.busy_within(self.settings.timeouts.attempt(mail.recipients.len(), mail.bytes.len()));
         let open: Vec<usize> = job.attempts.as_ref().map(|attempts| attempts.open().collect()).unwrap_or_default();
         let attempted = tokio::select! {
-            attempted = self.transactions(mail, open, &progress, pass) => Some(attempted),
+            attempted = self.transactions(mail, open, &progress, pass, job.lane) => Some(attempted),
             () = cut => None,
         };
         drop(slot);
@@ -168,15 +181,23 @@ impl Worker {
         mut open: Vec<usize>,
         progress: &Progress,
         mut pass: Pass,
+        lane: Priority,
     ) -> (Attempted, Option<Pass>) {
         let (mut classes, mut renewed) = (Vec::new(), false);
         loop {
             // there is none where the transaction before has ended it
             pass = match self.hold_session(pass).await {
                 Ok(pass) => pass,
-                Err(_) => return (Attempted { classes, interrupted: true }, None),
+                Err(_) => {
+                    self.pipeline.metrics.interrupted(lane);
+                    return (Attempted { classes, interrupted: true }, None);
+                }
             };
             let verdict = self.transaction(mail, &open, progress).await;
+            match &verdict {
+                Verdict::All(class) => self.pipeline.metrics.attempted(lane, [class]),
+                Verdict::Each(each) => self.pipeline.metrics.attempted(lane, each),
+            }
             if matches!(verdict, Verdict::All(Class::Stale { .. })) && !renewed {
                 renewed = true;
                 self.held = None;

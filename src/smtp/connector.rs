@@ -26,7 +26,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Reply, Session,
+    Observer, Phase, Reply, Session,
     greeting::{self, Capabilities, Greeter},
     reply::clean,
     transport::{Stream, Wire},
@@ -112,6 +112,7 @@ impl<E: Into<greeting::Error>> From<E> for Cause {
 #[derive(Debug, Clone)]
 pub struct Connector {
     shared: Arc<Shared>,
+    observer: Observer,
 }
 
 #[derive(Debug)]
@@ -159,7 +160,13 @@ impl Connector {
             hello_name: smtp.hello_name.clone(),
             timeouts: smtp.timeouts,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), observer: Observer::default() })
+    }
+
+    /// The same, with somebody who hears of each phase of its sessions.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Self {
+        Self { observer, ..self }
     }
 
     /// Opens a session: connect, banner, EHLO, STARTTLS and TLS, AUTH, each within its deadline.
@@ -202,7 +209,7 @@ impl Connector {
             }
         }
         wire.forget_codes();
-        Ok(Session::new(connection, wire, capabilities, *timeouts))
+        Ok(Session::new(connection, wire, capabilities, *timeouts, self.observer.clone()))
     }
 
     async fn encrypt(&self, tcp: TcpStream) -> Result<Stream, OpenError> {
@@ -249,7 +256,13 @@ impl Connector {
         deadline: Duration,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, OpenError> {
-        match timeout(deadline, work).await {
+        let observed = match phase {
+            OpenPhase::Connect => Phase::Connect,
+            OpenPhase::Banner | OpenPhase::Ehlo | OpenPhase::StartTls => Phase::Greeting,
+            OpenPhase::Tls => Phase::Tls,
+            OpenPhase::Auth => Phase::Auth,
+        };
+        match self.observer.time(observed, timeout(deadline, work)).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.error(phase, error.into())),
             Err(_) => Err(self.error(phase, Cause::Deadline(deadline))),

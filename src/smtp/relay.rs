@@ -3,6 +3,7 @@
 //! Owns the gate that all sessions pass before a mail. Knows nothing of single mails; opens no connection.
 
 mod rate;
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use self::rate::Rate;
+pub use self::report::{GateReport, Report};
 use crate::delay::Delays;
 
 /// First delay before a relay that is down is tried again.
@@ -52,6 +54,12 @@ struct State {
     gate: Gate,
     /// Counts how often the gate was shut: what was begun before says nothing about the relay now.
     shut: u64,
+    /// Since when it is shut, and what was seen last.
+    outage: Option<(Instant, String)>,
+    /// How often it went from open to shut.
+    outages: u64,
+    /// Replies that asked for a slower pace.
+    throttled: u64,
     delays: Delays,
     /// Sessions open or being opened.
     open: usize,
@@ -103,6 +111,9 @@ impl Relay {
             state: Mutex::new(State {
                 gate: Gate::Open,
                 shut: 0,
+                outage: None,
+                outages: 0,
+                throttled: 0,
                 delays: Delays::new(FIRST_PROBE, 2.0, 0.1, max_delay),
                 open: 0,
                 established: 0,
@@ -256,7 +267,11 @@ impl Relay {
         } else {
             warn!(why, retry_in = ?delay, "the relay is still down");
         }
-        state.gate = Gate::Down(Instant::now() + delay);
+        let now = Instant::now();
+        state.outages += u64::from(state.outage.is_none());
+        let since = state.outage.as_ref().map_or(now, |(since, _)| *since);
+        state.outage = Some((since, why.to_owned()));
+        state.gate = Gate::Down(now + delay);
         state.shut += 1;
         // how many sessions it took before says nothing of how many it takes when it is back
         state.limit = self.sessions;
@@ -272,6 +287,7 @@ impl Relay {
         let mut state = self.lock();
         if state.shut == pass.shut && !matches!(state.gate, Gate::Open) {
             state.gate = Gate::Open;
+            state.outage = None;
             state.delays.reset();
             drop(state);
             info!("the relay is up again");
@@ -322,7 +338,9 @@ impl Relay {
     /// The relay asked for a slower pace.
     pub fn throttled(&self) {
         let now = Instant::now();
-        if let Some(rate) = self.lock().rate.halve(now) {
+        let mut state = self.lock();
+        state.throttled += 1;
+        if let Some(rate) = state.rate.halve(now) {
             warn!(mails_per_second = rate, "the relay throttles: the rate is halved");
         }
     }

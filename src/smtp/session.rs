@@ -11,10 +11,10 @@ mod transaction;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use lettre::transport::smtp::client::AsyncSmtpConnection;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::transaction::Loss;
-use super::{Outgoing, Reply, greeting::Capabilities, transport::Wire};
+use super::{Observer, Outgoing, Phase, Reply, greeting::Capabilities, transport::Wire};
 use crate::config::Timeouts;
 
 /// What became of one try to send a mail.
@@ -114,6 +114,9 @@ pub struct Session {
     mails: u32,
     /// What is written next; kept between mails, but not when it has grown large.
     out: Vec<u8>,
+    observer: Observer,
+    /// The phase of the transaction, and when it began.
+    phase: Option<(Phase, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +144,7 @@ impl Session {
         wire: Wire,
         capabilities: Capabilities,
         timeouts: Timeouts,
+        observer: Observer,
     ) -> Self {
         Self {
             connection: Connection(connection),
@@ -151,6 +155,8 @@ impl Session {
             reset_first: false,
             mails: 0,
             out: Vec::new(),
+            observer,
+            phase: None,
         }
     }
 
@@ -188,6 +194,7 @@ impl Session {
             self.state = State::Over;
             Attempt::Lost { fresh, reply, detail }
         });
+        self.leave();
         if self.state == State::Busy {
             self.state = State::InStep;
         }
@@ -196,6 +203,18 @@ impl Session {
         }
         progress.set(Stage::Idle);
         attempt
+    }
+
+    /// One phase of a transaction ends and the next one begins.
+    fn enter(&mut self, phase: Phase) {
+        self.leave();
+        self.phase = Some((phase, Instant::now()));
+    }
+
+    fn leave(&mut self) {
+        if let Some((phase, begun)) = self.phase.take() {
+            self.observer.ended(phase, begun);
+        }
     }
 
     /// Ends the session politely, within the deadline for QUIT; one that is not usable is just closed.

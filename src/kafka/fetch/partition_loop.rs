@@ -22,6 +22,12 @@ pub trait Sink: Send + Sync {
     /// Waits until another fetch's records may come. Dropping the future has no effect.
     async fn room(&self);
 
+    /// The broker has answered a fetch, whatever it said; the log ends at `high_watermark` where it told. Comes before
+    /// the records are delivered.
+    fn answered(&self, high_watermark: Option<i64>) {
+        let _ = high_watermark;
+    }
+
     /// Takes one record. Where the future is dropped, the record counts as not read.
     async fn deliver(&self, record: Record);
 
@@ -131,9 +137,20 @@ impl<R: PartitionReader> PartitionLoop<R> {
             self.sink.room().await;
             let asked = Instant::now();
             match self.reader.fetch(self.position).await {
-                Ok(fetched) => self.take(fetched, asked).await,
-                Err(FetchError::OutOfRange) => self.out_of_range().await,
-                Err(error) => self.failed(error).await,
+                Ok(fetched) => {
+                    self.sink.answered(Some(fetched.high_watermark));
+                    self.take(fetched, asked).await;
+                }
+                Err(FetchError::OutOfRange) => {
+                    self.sink.answered(None);
+                    self.out_of_range().await;
+                }
+                Err(error) => {
+                    if !matches!(error, FetchError::Unavailable { .. }) {
+                        self.sink.answered(None);
+                    }
+                    self.failed(error).await;
+                }
             }
         }
     }

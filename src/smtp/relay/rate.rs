@@ -70,6 +70,11 @@ impl Rate {
         Some(per_second)
     }
 
+    /// The most mails per second; `None` where there is no limit.
+    pub(super) fn in_force(&self) -> Option<f64> {
+        self.limit.as_ref().map(|limit| limit.per_second)
+    }
+
     /// When the next mail may go, if not now. Each call takes one place.
     pub(super) fn next(&mut self, now: Instant) -> Option<Instant> {
         let limit = self.limit.as_mut()?;

@@ -10,7 +10,7 @@ use super::{
     Attempt, Data, Progress, Session, Stage, State,
     command::{Command, put_body},
 };
-use crate::smtp::{Outgoing, Reply, reply::clean};
+use crate::smtp::{Outgoing, Phase, Reply, reply::clean};
 
 /// Bytes of a message for which the deadline of the body stands once.
 const BODY_STEP: usize = 64 * 1024;
@@ -34,6 +34,7 @@ impl Loss {
 impl Session {
     pub(super) async fn transaction(&mut self, mail: &Outgoing<'_>, progress: &Progress) -> Result<Attempt, Loss> {
         let fresh = self.is_fresh();
+        self.enter(Phase::Envelope);
         let reset = self.reset_first.then_some(Command::Reset);
         let begin = self.begin(mail);
         let recipients = mail.recipients();
@@ -81,6 +82,7 @@ impl Session {
     }
 
     async fn data(&mut self, mail: &Outgoing<'_>, progress: &Progress) -> Result<Data, Loss> {
+        self.enter(Phase::Data);
         let reply = self.ask(Command::Data).await?;
         match reply.code {
             354 => self.body(mail, progress).await,
@@ -98,6 +100,7 @@ impl Session {
             // The next reply could be taken for the one to the dot.
             return Err(Loss::new("the server answered before the message was sent"));
         }
+        self.enter(Phase::Body);
         self.out.clear();
         put_body(mail.bytes(), &mut self.out);
         let steps = u32::try_from(self.out.len().div_ceil(BODY_STEP)).unwrap_or(u32::MAX);
@@ -118,6 +121,7 @@ impl Session {
             Ok(Err(error)) => return unknown(self, format!("the end of the message was not sent: {error}")),
             Err(_) => return unknown(self, format!("the end of the message was not sent within {deadline:?}")),
         }
+        self.enter(Phase::FinalDot);
         match self.reply("the final dot", self.timeouts.final_dot).await {
             Ok(reply) if reply.is_positive() => Ok(Data::Dot(reply)),
             Ok(reply) if reply.is_negative() => {

@@ -1,0 +1,157 @@
+//! How one partition fares: what its reading does right now, how far it is behind, how old its oldest record is.
+//!
+//! Written by the partition's own loop and tickets, read for readiness and metrics.
+
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+use super::Partition;
+use crate::kafka::fetch::Halt;
+
+/// What the loop of a partition does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// It has not begun.
+    Starting,
+    /// It waits for the broker since so long.
+    Asking(Duration),
+    /// The broker has answered; what it sent is being handed on.
+    Answered,
+}
+
+/// How a partition fares at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vitals {
+    /// What its loop does.
+    pub reading: Reading,
+    /// Why it makes no progress, and since when.
+    pub halted: Option<(Halt, Duration)>,
+    /// Records that are read and not settled.
+    pub in_flight: usize,
+    /// Records of the log that are not settled; `None` before the broker has told where the log ends.
+    pub lag: Option<u64>,
+    /// Whether something is settled that is not committed.
+    pub due: bool,
+    /// Age of the lowest unsettled record; zero where there is none and nothing is left to be read.
+    pub oldest: Duration,
+    /// Records that retention took before they were read.
+    pub lost: u64,
+}
+
+/// What is noted as it happens.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    asked: Option<Instant>,
+    begun: bool,
+    halted: Option<(Halt, Instant)>,
+    high_watermark: Option<i64>,
+    committed: Option<i64>,
+    /// The next offset to read, as far as the loop has come.
+    position: Option<i64>,
+    /// Since when the log holds more than was read.
+    behind: Option<Instant>,
+    /// The log that `timestamps` are from.
+    generation: u32,
+    /// When the unsettled records were written, in milliseconds, by offset.
+    timestamps: BTreeMap<i64, i64>,
+    lost: u64,
+}
+
+impl Watched {
+    /// The broker is asked, or was asked again.
+    pub(super) fn asks(&mut self) {
+        self.begun = true;
+        self.asked = Some(Instant::now());
+    }
+
+    pub(super) fn answered(&mut self, high_watermark: Option<i64>) {
+        self.asked = None;
+        self.high_watermark = high_watermark.or(self.high_watermark);
+        self.look_behind();
+    }
+
+    pub(super) fn advanced(&mut self, next_offset: i64) {
+        self.position = Some(next_offset);
+        self.look_behind();
+    }
+
+    pub(super) fn seen(&mut self, generation: u32, offset: i64, timestamp: DateTime<Utc>) {
+        if generation != self.generation {
+            self.generation = generation;
+            self.timestamps.clear();
+        }
+        self.position = Some(offset + 1);
+        self.timestamps.insert(offset, timestamp.timestamp_millis());
+    }
+
+    pub(super) fn settled(&mut self, generation: u32, offset: i64) {
+        if generation == self.generation {
+            self.timestamps.remove(&offset);
+        }
+    }
+
+    pub(super) fn halted(&mut self, why: Option<Halt>) {
+        self.halted = why.map(|why| (why, Instant::now()));
+    }
+
+    pub(super) fn lost(&mut self, records: u64) {
+        self.lost += records;
+    }
+
+    pub(super) fn committed(&mut self, offset: i64) {
+        self.committed = Some(offset);
+    }
+
+    fn look_behind(&mut self) {
+        let behind = self.high_watermark.zip(self.position).is_some_and(|(end, position)| position < end);
+        self.behind = behind.then(|| self.behind.unwrap_or_else(Instant::now));
+    }
+}
+
+impl Partition {
+    /// How it fares now, which is `time` by the clock of those who wrote its records.
+    pub fn vitals(&self, time: DateTime<Utc>) -> Vitals {
+        let (lowest, in_flight) = {
+            let tracker = self.tracker();
+            (tracker.lowest(), tracker.in_flight())
+        };
+        let watched = self.watched();
+        let now = Instant::now();
+        let since = |at: Instant| now.duration_since(at);
+        let oldest = match watched.timestamps.first_key_value() {
+            Some((_, millis)) => {
+                Duration::from_millis(u64::try_from(time.timestamp_millis().saturating_sub(*millis)).unwrap_or(0))
+            }
+            None => watched.behind.map(since).unwrap_or_default(),
+        };
+        Vitals {
+            reading: match watched.asked {
+                Some(at) => Reading::Asking(since(at)),
+                None if watched.begun => Reading::Answered,
+                None => Reading::Starting,
+            },
+            halted: watched.halted.map(|(why, at)| (why, since(at))),
+            in_flight,
+            lag: watched.high_watermark.map(|end| u64::try_from(end.saturating_sub(lowest)).unwrap_or(0)),
+            due: watched.committed.is_some_and(|committed| committed != lowest),
+            oldest,
+            lost: watched.lost,
+        }
+    }
+
+    /// Notes what the broker has stored.
+    pub(crate) fn note_committed(&self, offset: i64) {
+        self.watched().committed(offset);
+    }
+
+    pub(super) fn watched(&self) -> MutexGuard<'_, Watched> {
+        // no method panics between two changes that belong together
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
