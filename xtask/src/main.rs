@@ -7,6 +7,7 @@ mod cargo;
 mod demo;
 mod interrupt;
 mod kafka;
+mod metrics;
 mod progress;
 mod test;
 
@@ -32,6 +33,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Start a Kafka broker in the foreground, until Ctrl-C
     Kafka(kafka::Arguments),
+    /// Record what /metrics says of the service in trouble, for the tests of the alert rules
+    Metrics,
 }
 
 #[tokio::main]
@@ -41,6 +44,7 @@ async fn main() -> ExitCode {
         Command::Test(arguments) => test::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Kafka(arguments) => kafka::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Metrics => metrics::run().await,
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
