@@ -24,7 +24,7 @@ enum Command {
     Serve,
     /// Print the effective configuration, secrets masked
     Config,
-    /// Ask the service at HTTP_ADDR whether it is ready; exit with 0 or 1
+    /// Ask the service at `HTTP_ADDR` whether it is ready; exit with 0 or 1
     Healthcheck,
 }
 

@@ -7,7 +7,7 @@
 mod liveness;
 mod readiness;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     fmt,

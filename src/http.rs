@@ -39,7 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Content type of the Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Content type of the OpenMetrics text format.
+/// Content type of the `OpenMetrics` text format.
 const OPEN_METRICS_TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What is answered. Called on each request; must not block.
@@ -50,7 +50,7 @@ pub trait Endpoints: Send + Sync {
     /// Whether all is in order, and the JSON that says what is not.
     fn ready(&self) -> (bool, String);
 
-    /// All metrics, in OpenMetrics or in Prometheus' own text format.
+    /// All metrics, in `OpenMetrics` or in Prometheus' own text format.
     fn metrics(&self, open_metrics: bool) -> String;
 }
 

@@ -158,10 +158,13 @@ fn lane_name(lane: Priority) -> &'static str {
 
 impl Metrics {
     /// Registers all that is counted; every series whose labels are known begins at zero.
-    pub fn new<'a>(registry: &mut Registry, templates: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(registry: &mut Registry, topics: [&str; 3], templates: impl IntoIterator<Item = &'a str>) -> Self {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("postlane_build", "The version that runs, always 1", build);
-        let fetched = Family::default();
+        let fetched = Family::<Vec<(&'static str, String)>, Counter>::default();
+        for topic in topics {
+            drop(fetched.get_or_create(&vec![("topic", topic.to_owned())]));
+        }
         registry.register("postlane_records_fetched", "Records read from a lane's topic", fetched.clone());
         let settled = Family::<Fixed<1>, Counter>::default();
         registry.register(

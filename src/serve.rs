@@ -112,7 +112,9 @@ impl Service {
         let smtp = &config.smtp;
         let relay = Arc::new(Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay));
         let mut registry = Registry::default();
-        let metrics = Metrics::new(&mut registry, templates.names());
+        let kafka = &config.kafka;
+        let topics = [&kafka.topic_high, &kafka.topic_normal, &kafka.topic_low].map(String::as_str);
+        let metrics = Metrics::new(&mut registry, topics, templates.names());
         let pipeline = Pipeline {
             mail: config.mail.clone(),
             retry: config.retry.clone(),

@@ -17,7 +17,7 @@ impl Exposition {
         Self(registry)
     }
 
-    /// The metrics as of now, in OpenMetrics 1.0 or in the text format 0.0.4 that every Prometheus knows.
+    /// The metrics as of now, in `OpenMetrics` 1.0 or in the text format 0.0.4 that every Prometheus knows.
     pub fn text(&self, open_metrics: bool) -> String {
         let mut out = String::with_capacity(32 * 1024);
         text::encode(&mut out, &self.0).expect("a String takes every write");
@@ -25,7 +25,7 @@ impl Exposition {
     }
 }
 
-/// OpenMetrics to the text format 0.0.4: there a counter's name ends in `_total` also where it is described, an info is
+/// `OpenMetrics` to the text format 0.0.4: there a counter's name ends in `_total` also where it is described, an info is
 /// a gauge, and there are neither units nor an end.
 fn classic(open_metrics: &str) -> String {
     let mut out = String::with_capacity(open_metrics.len());

@@ -66,7 +66,7 @@ fn number(count: usize) -> u64 {
     count as u64
 }
 
-fn encode(facts: &Facts, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+pub(super) fn encode(facts: &Facts, encoder: DescriptorEncoder<'_>) -> fmt::Result {
     let mut out = Out(encoder);
     out.gauge("postlane_ready", "Whether /readyz answers 200.", u64::from(facts.readiness().ready()))?;
     pipeline(facts, &mut out)?;

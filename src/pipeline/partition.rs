@@ -144,6 +144,9 @@ pub struct Source {
 impl Sink for Source {
     async fn room(&self) {
         // `deliver` waits for each record
+    }
+
+    fn asking(&self) {
         self.partition.watched().asks();
     }
 

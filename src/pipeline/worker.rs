@@ -186,13 +186,11 @@ impl Worker {
         let (mut classes, mut renewed) = (Vec::new(), false);
         loop {
             // there is none where the transaction before has ended it
-            pass = match self.hold_session(pass).await {
-                Ok(pass) => pass,
-                Err(_) => {
-                    self.pipeline.metrics.interrupted(lane);
-                    return (Attempted { classes, interrupted: true }, None);
-                }
+            let Ok(held) = self.hold_session(pass).await else {
+                self.pipeline.metrics.interrupted(lane);
+                return (Attempted { classes, interrupted: true }, None);
             };
+            pass = held;
             let verdict = self.transaction(mail, &open, progress).await;
             match &verdict {
                 Verdict::All(class) => self.pipeline.metrics.attempted(lane, [class]),

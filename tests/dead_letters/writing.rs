@@ -28,6 +28,7 @@ pub(crate) fn writer(cluster: &Cluster, topic: &str) -> Arc<DeadLetters> {
     let timing = Timing {
         retry_initial: Duration::from_millis(50),
         retry_max: Duration::from_millis(500),
+        refused_max: Duration::from_millis(500),
         answer: Duration::from_secs(3),
     };
     Arc::new(DeadLetters::new(SharedClient::new(connector), topic, "messaging-service-group", timing))

@@ -23,6 +23,7 @@ pub(crate) const TIMING: Timing = Timing {
     undecodable_retry: Duration::from_millis(300),
     beyond_end_patience: Duration::from_secs(1),
     no_records_warning: Duration::from_millis(300),
+    look_again: Duration::from_millis(200),
 };
 
 pub(crate) struct Reading {

@@ -179,6 +179,7 @@ fn a_log_that_takes_nothing_more_ends_nothing() {
         .env_clear()
         .env("KAFKA_BROKERS", untouched.broker.local_addr().expect("an address").to_string())
         .env("SMTP_HOST", "127.0.0.1")
+        .env("HTTP_ADDR", "127.0.0.1:0")
         .stderr(fs::OpenOptions::new().write(true).open("/dev/full").expect("a device that is always full"));
     assert_eq!(command.status().expect("it runs").code(), Some(0));
 }

@@ -108,7 +108,7 @@ impl Status {
     }
 
     /// The next step begins.
-    pub(super) fn turn(&self) {
+    pub(crate) fn turn(&self) {
         self.lock().turned = Instant::now();
     }
 

@@ -43,6 +43,8 @@ pub struct Timing {
     pub retry_initial: Duration,
     /// Longest delay after a failure.
     pub retry_max: Duration,
+    /// Longest delay after a letter was refused.
+    pub refused_max: Duration,
     /// Time for the answer to a write; above the 30 seconds that the broker has for its replicas.
     pub answer: Duration,
 }
@@ -51,7 +53,9 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             retry_initial: Duration::from_millis(100),
-            retry_max: Duration::from_secs(30),
+            // readiness is to tell within ten seconds that letters can be written again
+            retry_max: Duration::from_secs(5),
+            refused_max: Duration::from_secs(30),
             answer: Duration::from_secs(40),
         }
     }
@@ -124,7 +128,7 @@ impl DeadLetters {
     /// [`Stopped`] when the writer's own tasks are gone: the process should end.
     pub async fn write(&self, record: &Record, failure: &Failure) -> Result<(), Stopped> {
         let timing = self.context.timing;
-        let mut delays = Delays::doubling(timing.retry_initial, timing.retry_max);
+        let mut delays = Delays::doubling(timing.retry_initial, timing.refused_max);
         let mut whole = true;
         let mut said = false;
         loop {

@@ -3,7 +3,7 @@
 //! Owns the position of the next fetch, what follows each [`FetchError`], and what is said about it. Knows nothing of
 //! connections, and keeps no record: what it reads goes to the [`Sink`] at once.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
@@ -22,7 +22,10 @@ pub trait Sink: Send + Sync {
     /// Waits until another fetch's records may come. Dropping the future has no effect.
     async fn room(&self);
 
-    /// The broker has answered a fetch, whatever it said; the log ends at `high_watermark` where it told. Comes before
+    /// The broker is asked now.
+    fn asking(&self) {}
+
+    /// The broker has answered, whatever it said; the log ends at `high_watermark` where it told. Comes before
     /// the records are delivered.
     fn answered(&self, high_watermark: Option<i64>) {
         let _ = high_watermark;
@@ -76,6 +79,8 @@ pub struct Timing {
     pub beyond_end_patience: Duration,
     /// Time for which fetches may bring nothing of what the partition holds before a warning says so.
     pub no_records_warning: Duration,
+    /// Time after which the broker is asked for the log's end while a record waits to be delivered.
+    pub look_again: Duration,
 }
 
 impl Default for Timing {
@@ -86,6 +91,7 @@ impl Default for Timing {
             undecodable_retry: Duration::from_secs(60),
             beyond_end_patience: Duration::from_secs(30),
             no_records_warning: Duration::from_secs(60),
+            look_again: Duration::from_secs(5),
         }
     }
 }
@@ -136,6 +142,7 @@ impl<R: PartitionReader> PartitionLoop<R> {
         loop {
             self.sink.room().await;
             let asked = Instant::now();
+            self.sink.asking();
             match self.reader.fetch(self.position).await {
                 Ok(fetched) => {
                     self.sink.answered(Some(fetched.high_watermark));
@@ -160,7 +167,7 @@ impl<R: PartitionReader> PartitionLoop<R> {
         self.beyond_end_since = None;
         let progress = next_offset > self.position || high_watermark <= self.position;
         for record in records {
-            self.sink.deliver(record).await;
+            self.hand_over(record).await;
         }
         self.position = self.position.max(next_offset);
         self.sink.advanced(self.position, high_watermark);
@@ -170,6 +177,49 @@ impl<R: PartitionReader> PartitionLoop<R> {
             self.resume();
         } else {
             self.no_records(high_watermark, asked).await;
+        }
+    }
+
+    /// Delivers a record. While that takes long, because what was read before still waits to be sent, the broker is
+    /// asked now and then where the log ends: else nobody would know how the lag grows, or that the broker is gone.
+    async fn hand_over(&mut self, record: Record) {
+        let sink = Arc::clone(&self.sink);
+        let mut delivering = pin!(sink.deliver(record));
+        let pause = self.timing.look_again;
+        loop {
+            let mut asked = false;
+            let look = async {
+                sleep(pause).await;
+                sink.asking();
+                asked = true;
+                self.reader.bounds().await
+            };
+            let bounds = tokio::select! {
+                biased;
+                () = &mut delivering => {
+                    if asked {
+                        // nobody waits for this answer any more
+                        sink.answered(None);
+                    }
+                    return;
+                }
+                bounds = look => bounds,
+            };
+            match bounds {
+                Ok(bounds) => {
+                    sink.answered(Some(bounds.log_end));
+                    if self.halted == Some(Halt::Unavailable) {
+                        self.resume();
+                    }
+                }
+                Err(error @ FetchError::Unavailable { .. }) => {
+                    if self.halt(Halt::Unavailable) {
+                        let (topic, partition) = (&self.topic, self.partition);
+                        warn!(%topic, partition, detail = %error, "cannot ask where the log ends; trying again");
+                    }
+                }
+                Err(_) => sink.answered(None),
+            }
         }
     }
 
