@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 
 use lettre::{Address, message::Mailbox};
 
-pub use env::{from_variables, http_addr};
+pub use env::{from_variables, http_addr, kafka_from_variables};
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub mail: Mail,
     /// Attempts and their delays.
     pub retry: Retry,
+    /// Traces of mails.
+    pub telemetry: Telemetry,
     /// Shares of the high, normal and low lane; each 1..=1000.
     pub weights: [u32; 3],
     /// Time from the first signal to the exit.
@@ -82,10 +84,25 @@ pub struct Kafka {
     pub buffer_records: usize,
     /// Bytes that wait for their first attempt, for each source topic.
     pub buffer_bytes: usize,
+    /// How missing topics are made, and whether.
+    pub topics: Topics,
     /// Unsettled records of one partition.
     pub window_records: usize,
     /// Bytes of unsettled records of one partition.
     pub window_bytes: usize,
+}
+
+/// How missing topics are made, and whether.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topics {
+    /// Whether the service makes them at its start.
+    pub create: bool,
+    /// Partitions of each, 1..=10,000.
+    pub partitions: i32,
+    /// Replicas of each partition, 1 and up; -1 leaves it to the brokers.
+    pub replication: i16,
+    /// Time for which dead letters are kept.
+    pub dead_letter_retention: Duration,
 }
 
 /// Where a topic starts for which the group has no commit at all.
@@ -233,4 +250,68 @@ pub struct Retry {
     pub jitter: f64,
     /// Longest delay.
     pub max_delay: Duration,
+}
+
+/// Traces of mails, by OpenTelemetry's own variables.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// Nothing is made and nothing is connected, whatever else is set (`OTEL_SDK_DISABLED`).
+    pub disabled: bool,
+    /// Whether spans go to a collector at all (`OTEL_TRACES_EXPORTER`).
+    pub exporter: TracesExporter,
+    /// Base URL of a collector; `/v1/traces` is put behind it.
+    pub endpoint: Option<String>,
+    /// URL for traces, taken as it is; goes before `endpoint`.
+    pub traces_endpoint: Option<String>,
+    /// Header fields of every request to the collector.
+    pub headers: Vec<(String, Secret)>,
+    /// PEM file with certificate authorities that are trusted beside the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Longest time for one request to the collector.
+    pub timeout: Duration,
+    /// `service.name` of the resource.
+    pub service_name: String,
+    /// Further attributes of the resource.
+    pub resource_attributes: Vec<(String, String)>,
+    /// Which mails get a trace.
+    pub sampler: Sampler,
+    /// Share of the traces that a sampler by ratio takes, 0..=1.
+    pub sampler_ratio: f64,
+}
+
+impl Telemetry {
+    /// Where spans go; `None` where traces are off.
+    pub fn collector(&self) -> Option<String> {
+        if self.disabled || self.exporter == TracesExporter::None {
+            return None;
+        }
+        let by_base = || self.endpoint.as_ref().map(|base| format!("{}/v1/traces", base.trim_end_matches('/')));
+        self.traces_endpoint.clone().or_else(by_base)
+    }
+}
+
+/// Where spans go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TracesExporter {
+    /// To a collector, by OTLP.
+    Otlp,
+    /// Nowhere.
+    None,
+}
+
+/// Which mails get a trace. By parent: as the record's `traceparent` says, and where it has none by the second part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sampler {
+    /// All.
+    AlwaysOn,
+    /// None.
+    AlwaysOff,
+    /// A share, by the trace's id.
+    Ratio,
+    /// By parent, else all.
+    ParentAlwaysOn,
+    /// By parent, else none.
+    ParentAlwaysOff,
+    /// By parent, else a share.
+    ParentRatio,
 }

@@ -6,6 +6,7 @@
 //! [`health`] and [`metrics`], by way of [`http`].
 
 mod chain;
+pub mod check;
 pub mod compose;
 pub mod config;
 pub mod delay;
@@ -22,5 +23,6 @@ pub mod schedule;
 pub mod serve;
 pub mod shutdown;
 pub mod smtp;
+pub mod telemetry;
 pub mod template;
 pub mod tls;

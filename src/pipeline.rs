@@ -46,6 +46,7 @@ use crate::{
         Class, Reply,
         relay::{Fault, Pass, Relay},
     },
+    telemetry::{Trace, Traces},
     template::Templates,
 };
 
@@ -66,6 +67,8 @@ pub struct Pipeline {
     pub relay: Arc<Relay>,
     /// Where mails end that cannot be sent.
     pub dead_letters: DeadLetters,
+    /// Makes the spans of mails.
+    pub traces: Traces,
     /// How far a shutdown has come.
     pub shutdown: Shutdown,
     /// Waiting retries and dead letters that are being written.
@@ -113,17 +116,18 @@ impl Pipeline {
     }
 
     /// Takes a record in: it is put into its lane, or it is a dead letter at once.
-    fn accept(self: &Arc<Self>, record: Record, topic_lane: Priority, ticket: Ticket, buffer: Place) {
+    fn accept(self: &Arc<Self>, record: Record, topic_lane: Priority, ticket: Ticket, buffer: Place, mut trace: Trace) {
         let record = Arc::new(record);
         let message = match job::decode(&record) {
             Ok(message) => message,
             Err(failure) => {
-                log_undecodable(&record, &failure);
-                return self.dead_letter(record, topic_lane, ticket, failure);
+                log_undecodable(&record, &failure, &trace);
+                return self.dead_letter(record, topic_lane, ticket, trace, failure);
             }
         };
         // an old producer knows the normal topic alone, and says there how urgent it is
         let lane = if topic_lane == Priority::Normal { message.priority } else { topic_lane };
+        trace.decoded(&message, lane);
         let job = Job {
             record,
             ticket,
@@ -135,14 +139,17 @@ impl Pipeline {
             recipients: String::new(),
             attempts: None,
             buffer: Some(buffer),
+            trace,
         };
         self.lanes.push(lane, job);
     }
 
     /// Makes the mail of a job whose turn has come. A job that ends before its attempt is taken care of.
     fn prepare(self: &Arc<Self>, mut job: Job) -> Option<(Job, Mail)> {
+        let begun = job.trace.begin();
         let made = job::decode(&job.record)
             .and_then(|message| Ok((job::compose(&message, &self.templates, &self.mail)?, message)));
+        job.trace.rendered(begun, made.as_ref().map(|(mail, _)| mail.message_id.as_str()));
         let (mail, message) = match made {
             Ok(made) => made,
             Err(failure) => {
@@ -151,7 +158,7 @@ impl Pipeline {
                     self.metrics.template_failed(&job.template);
                 }
                 log_dead_letter(&job, &failure);
-                self.dead_letter(job.record, job.lane, job.ticket, failure);
+                self.dead_letter(job.record, job.lane, job.ticket, job.trace, failure);
                 return None;
             }
         };
@@ -239,7 +246,8 @@ impl Pipeline {
     }
 
     /// Does what was decided: the one place where a mail's outcome turns into what happens to its record.
-    fn follow(self: &Arc<Self>, job: Job, decision: Decision) {
+    fn follow(self: &Arc<Self>, mut job: Job, decision: Decision) {
+        job.trace.decided(&decision, job.attempts.as_ref());
         match decision {
             Decision::Sent => {
                 let reply =
@@ -257,12 +265,13 @@ impl Pipeline {
                     to = job.recipients,
                     attempts,
                     reply = mask::text(&reply),
+                    trace_id = job.trace.id().map(display),
                 );
             }
             Decision::DeadLetter(ending) => {
                 let failure = failure_of(&job, ending);
                 log_dead_letter(&job, &failure);
-                self.dead_letter(job.record, job.lane, job.ticket, failure);
+                self.dead_letter(job.record, job.lane, job.ticket, job.trace, failure);
             }
             Decision::Wait(delay) => {
                 info!(
@@ -275,6 +284,7 @@ impl Pipeline {
                     attempts = job.attempts_used(),
                     retry_in = ?delay,
                     reply = refusal_of(&job),
+                    trace_id = job.trace.id().map(display),
                 );
                 let pipeline = Arc::clone(self);
                 let waiting = self.metrics.retry_waits(job.lane);
@@ -352,15 +362,25 @@ impl Pipeline {
     }
 
     /// Writes a dead letter and settles its record then, and not before.
-    fn dead_letter(self: &Arc<Self>, record: Arc<Record>, lane: Priority, ticket: Ticket, failure: Failure) {
+    fn dead_letter(
+        self: &Arc<Self>,
+        record: Arc<Record>,
+        lane: Priority,
+        ticket: Ticket,
+        mut trace: Trace,
+        failure: Failure,
+    ) {
         let pipeline = Arc::clone(self);
         let pending = self.metrics.dead_letter_pends();
+        trace.failed(&failure);
         self.spawn(async move {
+            let begun = trace.begin();
             let writing = pipeline.dead_letters.write(&record, &failure);
             match pipeline.shutdown.cut_all.run_until_cancelled(writing).await {
                 Some(Ok(())) => {
                     ticket.settle();
                     pipeline.metrics.dead_letter_written(lane, &failure);
+                    trace.buried(begun);
                 }
                 Some(Err(error)) => {
                     error!(%error, "a dead letter cannot be written");
@@ -417,7 +437,7 @@ fn failure_of(job: &Job, ending: Ending) -> Failure {
     }
 }
 
-fn log_undecodable(record: &Record, failure: &Failure) {
+fn log_undecodable(record: &Record, failure: &Failure, trace: &Trace) {
     info!(
         outcome = "dead letter",
         topic = %record.topic,
@@ -426,6 +446,7 @@ fn log_undecodable(record: &Record, failure: &Failure) {
         stage = failure.stage.as_str(),
         reason = failure.reason.as_str(),
         detail = mask::text(&failure.message),
+        trace_id = trace.id().map(display),
     );
 }
 
@@ -444,5 +465,6 @@ fn log_dead_letter(job: &Job, failure: &Failure) {
         reason = failure.reason.as_str(),
         detail = mask::text(&failure.message),
         served = served.as_deref(),
+        trace_id = job.trace.id().map(display),
     );
 }

@@ -32,12 +32,14 @@ use crate::{
         dead_letter::{self, DeadLetters},
         fetch::{Limits, PartitionLoop, RskafkaReader, Timing},
         offsets::{Position, Tracker},
+        topics::{Newborn, Wanted, Watch},
     },
     metrics::{Exposition, Metrics, State},
     pipeline::{Partition, Pipeline, Room, Worker},
     schedule::Scheduler,
     shutdown::{self, Schedule, Shutdown, Signals},
     smtp::{self, relay::Relay},
+    telemetry::Telemetry,
     template::{self, Templates},
     tls,
 };
@@ -45,13 +47,16 @@ use crate::{
 /// Time for the last commit where a second signal cuts.
 const CUT_COMMIT: Duration = Duration::from_millis(500);
 
+/// Time for the last spans, beside the last commit.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
 /// Why the service ended with a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The templates do not load.
     #[error(transparent)]
     Templates(#[from] template::LoadError),
-    /// The certificate authorities for the relay do not load.
+    /// The certificate authorities for the relay or the collector do not load.
     #[error(transparent)]
     Tls(#[from] tls::Error),
     /// The endpoints for operators have no place to listen.
@@ -91,24 +96,27 @@ pub async fn serve(config: Config) -> Result<(), Error> {
         Some(address) => Some(http::Server::bind(address).await?),
         None => None,
     };
-    let service = Service::new(config, templates);
+    let telemetry = Telemetry::start(&config)?;
+    let service = Service::new(config, templates, telemetry);
     info!(version = env!("CARGO_PKG_VERSION"), relay = service.relay_name(), "postlane starts");
     service.run(connector, http, &mut signals).await
 }
 
 struct Service {
     config: Config,
+    dial: client::Connector,
     client: SharedClient,
     coordinator: Coordinator,
     pipeline: Arc<Pipeline>,
     registry: Registry,
+    telemetry: Telemetry,
 }
 
 impl Service {
-    fn new(config: Config, templates: Templates) -> Self {
+    fn new(config: Config, templates: Templates, telemetry: Telemetry) -> Self {
         let dial = client::Connector::new(&config.kafka);
         let client = SharedClient::new(dial.clone());
-        let coordinator = Coordinator::new(dial, config.kafka.group_id.as_str());
+        let coordinator = Coordinator::new(dial.clone(), config.kafka.group_id.as_str());
         let smtp = &config.smtp;
         let relay = Arc::new(Relay::new(smtp.sessions, smtp.sessions_reserved, config.retry.max_delay));
         let mut registry = Registry::default();
@@ -127,6 +135,7 @@ impl Service {
                 config.kafka.group_id.as_str(),
                 dead_letter::Timing::default(),
             ),
+            traces: telemetry.traces().clone(),
             shutdown: Shutdown::new(),
             tasks: TaskTracker::new(),
             suspects: Mutex::default(),
@@ -135,7 +144,7 @@ impl Service {
             crew: health::Crew::default(),
             tracked: Mutex::default(),
         };
-        Self { client, coordinator, pipeline: Arc::new(pipeline), config, registry }
+        Self { dial, client, coordinator, pipeline: Arc::new(pipeline), telemetry, config, registry }
     }
 
     fn relay_name(&self) -> String {
@@ -148,7 +157,7 @@ impl Service {
         http: Option<http::Server>,
         signals: &mut Signals,
     ) -> Result<(), Error> {
-        let Self { config, client, coordinator, pipeline, registry } = self;
+        let Self { config, dial, client, coordinator, pipeline, telemetry, registry } = self;
         let shutdown = pipeline.shutdown.clone();
         let schedule = Schedule::within(config.shutdown_timeout);
         let mut workers = JoinSet::new();
@@ -157,9 +166,11 @@ impl Service {
             workers.spawn(worker.run());
         }
         let readers = Arc::new(Readers::new(&config.kafka, client.clone(), Arc::clone(&pipeline)));
+        let newborn = Newborn::default();
         let settings = assignment::Settings {
             topics: readers.lanes.keys().cloned().collect(),
             dead_letters: config.kafka.topic_dead_letters.as_str().into(),
+            newborn: config.kafka.topics.create.then(|| newborn.clone()),
             reset: config.kafka.auto_offset_reset,
             commit_interval: config.kafka.commit_interval,
             discovery_interval: config.kafka.discovery_interval,
@@ -172,6 +183,9 @@ impl Service {
             AbortOnDropHandle::new(tokio::spawn(server.run(endpoints(health, registry))))
         });
 
+        let watch = Watch::new(dial, Wanted::all(&config.kafka), config.kafka.topics.create, newborn);
+        let mut watching = tokio::spawn(watch.run(shutdown.drain.clone()));
+
         let ended = tokio::select! {
             name = signals.next() => {
                 info!(signal = name, within = ?config.shutdown_timeout, "shutting down: finishing what is being sent");
@@ -179,6 +193,7 @@ impl Service {
             }
             outcome = assignment.run(&shutdown.drain) => outcome.map_err(Error::Group),
             Some(outcome) = workers.join_next() => Err(crashed("a worker", outcome)),
+            outcome = &mut watching => Err(crashed("the look at the topics", outcome)),
             () = pipeline.crashed.notified() => Err(Error::Crashed("a task")),
         };
         if let Err(error) = &ended {
@@ -197,8 +212,9 @@ impl Service {
         };
         let (cut, ()) = tokio::join!(draining, assignment.commit_until(&drained));
         let limit = if cut { CUT_COMMIT } else { schedule.commit };
+        let ending = async { tokio::join!(assignment.finish(limit), telemetry.finish(limit.min(LAST_SPANS))) };
         let cut = tokio::select! {
-            _ = assignment.finish(limit) => cut,
+            _ = ending => cut,
             _ = signals.next() => true,
         };
         match ended {

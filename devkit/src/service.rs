@@ -89,6 +89,14 @@ impl Builder {
             .set("KAFKA_GROUP_ID", &names.group)
     }
 
+    /// The program with these arguments and the variables that were set, and no others.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(arguments).env_clear().envs(&self.variables).stdin(std::process::Stdio::null());
+        command
+    }
+
     /// Starts `serve`.
     ///
     /// # Errors

@@ -5,20 +5,19 @@
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    process::ExitCode,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use super::variables;
+use super::{exit::Exit, variables};
 
 /// Time for the whole question.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of an answer that are read.
 const LARGEST: u64 = 1024 * 1024;
 
-pub(super) fn run() -> ExitCode {
+pub(super) fn run() -> Exit {
     let address = match postlane::config::http_addr(variables()) {
         Ok(Some(address)) => reachable(address),
         Ok(None) => return fail("HTTP_ADDR is off: there is nobody to ask"),
@@ -30,17 +29,17 @@ pub(super) fn run() -> ExitCode {
             Ok(()) => {
                 // who reads it may be gone; the exit status says it all
                 let _ = writeln!(io::stdout(), "ready");
-                ExitCode::SUCCESS
+                Exit::Done
             }
             Err(reasons) => fail(&format!("not ready: {reasons}")),
         },
     }
 }
 
-fn fail(why: &str) -> ExitCode {
+fn fail(why: &str) -> Exit {
     // docker keeps what is said on either stream; a line is a line
     let _ = writeln!(io::stdout(), "{}", why.replace(['\r', '\n'], " "));
-    ExitCode::FAILURE
+    Exit::Failed
 }
 
 /// Where a service that listens on this address is reached from the same host.

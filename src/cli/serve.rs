@@ -1,50 +1,33 @@
 //! `postlane serve`: the service itself.
 
-use std::{io, process::ExitCode};
-
 use anyhow::Context;
 use postlane::{
-    config::{Config, LogFormat},
+    config::Config,
     serve::{self, Error},
+    telemetry,
 };
-use tracing_subscriber::EnvFilter;
 
-use super::{EX_CONFIG, EX_TEMPFAIL};
+use super::{exit::Exit, runtime};
 
-pub(super) fn run(config: Config) -> ExitCode {
+pub(super) fn run(config: Config) -> Exit {
     match start(config) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => Exit::Done,
         Err(error) => {
             eprintln!("postlane: {error:#}");
-            ExitCode::from(match error.downcast_ref::<Error>() {
-                Some(error) if error.is_configuration() => EX_CONFIG,
-                Some(Error::Group(_)) => EX_TEMPFAIL,
-                _ => 1,
-            })
+            match error.downcast_ref::<Error>() {
+                Some(error) if error.is_configuration() => Exit::Config,
+                Some(Error::Group(_)) => Exit::Later,
+                _ => Exit::Failed,
+            }
         }
     }
 }
 
 fn start(config: Config) -> anyhow::Result<()> {
-    log(&config)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime does not start")?;
+    telemetry::log(&config).context("RUST_LOG")?;
+    let runtime = runtime::new().context("the runtime does not start")?;
     let outcome = runtime.block_on(serve::serve(config));
     // what hangs in a name lookup or a write must not hold up the end
     runtime.shutdown_background();
     Ok(outcome?)
-}
-
-fn log(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log_filter).context("RUST_LOG")?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_target(false)
-        .log_internal_errors(false);
-    match config.log_format {
-        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
-    Ok(())
 }

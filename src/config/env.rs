@@ -1,5 +1,7 @@
 //! The environment to a [`Config`]: every wrong variable is found before any is reported.
 
+mod telemetry;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -12,7 +14,7 @@ use lettre::Address;
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigError, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Smtp, Timeouts,
+    Config, ConfigError, Credentials, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Smtp, Timeouts, Topics,
     reader::Reader, values,
 };
 use crate::{event::parse_mailbox, smtp::Outgoing};
@@ -31,7 +33,7 @@ macro_rules! variables {
 }
 
 variables!(KafkaVariables: brokers, topic, topic_high, topic_normal, topic_low, dlq_topic, group_id, auto_offset_reset,
-    discovery_interval, fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
+    create_topics, topic_partitions, topic_replication_factor, dlq_retention, discovery_interval, fetch_max_bytes, fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
 variables!(SmtpVariables: host, port, user, username, password, password_file, encryption, allow_insecure_auth, ca_file,
     hello_name, sessions, sessions_reserved, max_messages_per_session, idle_timeout, throttle_replies, connect_timeout,
     tls_timeout, greeting_timeout, auth_timeout, command_timeout, data_timeout, body_timeout, final_dot_timeout,
@@ -40,6 +42,9 @@ variables!(MailVariables: from, envelope_from, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
 variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, http_addr, log_format,
     rust_log, email_worker_count);
+variables!(OtelVariables: sdk_disabled, traces_exporter, exporter_otlp_endpoint, exporter_otlp_traces_endpoint,
+    exporter_otlp_protocol, exporter_otlp_headers, exporter_otlp_certificate, exporter_otlp_timeout, service_name,
+    resource_attributes, traces_sampler, traces_sampler_arg);
 
 /// Every variable that is read, for the tests that hold the documents against it.
 #[cfg(test)]
@@ -49,6 +54,7 @@ pub(super) fn names() -> Vec<String> {
         ("SMTP_", SmtpVariables::FIELDS),
         ("MAIL_", MailVariables::FIELDS),
         ("RETRY_", RetryVariables::FIELDS),
+        ("OTEL_", OtelVariables::FIELDS),
         ("", OtherVariables::FIELDS),
     ];
     let name = |prefix: &str, field: &&str| format!("{prefix}{field}").to_ascii_uppercase();
@@ -72,11 +78,13 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
     let smtp = smtp(&mut reader, &read("SMTP_", &variables), &other);
     let mail = mail(&mut reader, &read("MAIL_", &variables), &other);
     let retry = retry(&mut reader, &read("RETRY_", &variables));
+    let telemetry = telemetry::telemetry(&mut reader, &read("OTEL_", &variables));
     let config = Config {
         kafka,
         smtp,
         mail,
         retry,
+        telemetry,
         weights: reader.value(
             "PRIORITY_WEIGHTS",
             other.priority_weights.as_ref(),
@@ -128,6 +136,18 @@ fn read_http_addr(reader: &mut Reader, other: &OtherVariables) -> Option<SocketA
     })
 }
 
+/// Reads the settings of Kafka alone, for programs that send no mail.
+///
+/// # Errors
+///
+/// [`ConfigError`] with every variable of these that is wrong or missing.
+pub fn kafka_from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Kafka, ConfigError> {
+    let variables = exact(variables);
+    let mut reader = Reader::default();
+    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &read("", &variables));
+    if reader.problems.is_empty() { Ok(kafka) } else { Err(ConfigError(reader.problems)) }
+}
+
 fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> Kafka {
     let expected_brokers = "one or more addresses such as kafka-1:9092,kafka-2:9092";
     let brokers = reader.optional("KAFKA_BROKERS", raw.brokers.as_ref(), expected_brokers, |text| {
@@ -177,6 +197,7 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> K
                 _ => None,
             },
         ),
+        topics: topics_to_make(reader, raw),
         commit_interval: reader.duration("COMMIT_INTERVAL", other.commit_interval.as_ref(), Duration::from_secs(1)),
         discovery_interval: reader.duration(
             "KAFKA_DISCOVERY_INTERVAL",
@@ -193,6 +214,34 @@ fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables) -> K
         buffer_bytes: reader.size("KAFKA_BUFFER_BYTES", raw.buffer_bytes.as_ref(), 32 << 20, 1024, 1 << 31),
         window_records: reader.number("KAFKA_WINDOW_RECORDS", raw.window_records.as_ref(), 10_000, 1, 1_000_000),
         window_bytes: reader.size("KAFKA_WINDOW_BYTES", raw.window_bytes.as_ref(), 32 << 20, 1024, 1 << 31),
+    }
+}
+
+fn topics_to_make(reader: &mut Reader, raw: &KafkaVariables) -> Topics {
+    let partitions = reader.number("KAFKA_TOPIC_PARTITIONS", raw.topic_partitions.as_ref(), 6, 1, 10_000);
+    Topics {
+        create: reader.value(
+            "KAFKA_CREATE_TOPICS",
+            raw.create_topics.as_ref(),
+            false,
+            "true or false",
+            values::boolean,
+        ),
+        partitions: i32::try_from(partitions).expect("the range is that of i32"),
+        replication: reader.value(
+            "KAFKA_TOPIC_REPLICATION_FACTOR",
+            raw.topic_replication_factor.as_ref(),
+            -1,
+            "a whole number from 1 to 100, or -1 for the brokers' default",
+            |text| text.parse().ok().filter(|number| *number == -1 || (1..=100).contains(number)),
+        ),
+        dead_letter_retention: reader.value(
+            "KAFKA_DLQ_RETENTION",
+            raw.dlq_retention.as_ref(),
+            Duration::from_secs(30 * 24 * 3600),
+            "a duration such as 12h or 30d, from 1m to 3650d",
+            |text| values::retention(text).filter(|it| (60..=3650 * 24 * 3600).contains(&it.as_secs())),
+        ),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The effective configuration as names and values, secrets masked.
 
-use super::{Config, Encryption, LogFormat, OffsetReset, values};
+use super::{Config, Encryption, LogFormat, OffsetReset, Telemetry, TracesExporter, values};
 
 impl Config {
     /// Every setting under the name of its variable, in the order of the documentation.
@@ -8,7 +8,7 @@ impl Config {
         let (duration, size) = (values::duration_text, values::size_text);
         let (kafka, smtp, mail, retry) = (&self.kafka, &self.smtp, &self.mail, &self.retry);
         let text = |value: Option<String>| value.unwrap_or_default();
-        vec![
+        let mut settings = vec![
             ("KAFKA_BROKERS", kafka.brokers.join(",")),
             ("KAFKA_TOPIC_HIGH", kafka.topic_high.clone()),
             ("KAFKA_TOPIC_NORMAL", kafka.topic_normal.clone()),
@@ -23,6 +23,10 @@ impl Config {
                 }
                 .to_owned(),
             ),
+            ("KAFKA_CREATE_TOPICS", kafka.topics.create.to_string()),
+            ("KAFKA_TOPIC_PARTITIONS", kafka.topics.partitions.to_string()),
+            ("KAFKA_TOPIC_REPLICATION_FACTOR", kafka.topics.replication.to_string()),
+            ("KAFKA_DLQ_RETENTION", values::retention_text(kafka.topics.dead_letter_retention)),
             ("KAFKA_DISCOVERY_INTERVAL", duration(kafka.discovery_interval)),
             ("KAFKA_FETCH_MAX_BYTES", size(kafka.fetch_max_bytes)),
             ("KAFKA_FETCH_MAX_WAIT", duration(kafka.fetch_max_wait)),
@@ -91,6 +95,36 @@ impl Config {
                 .to_owned(),
             ),
             ("RUST_LOG", self.log_filter.clone()),
-        ]
+        ];
+        settings.extend(telemetry(&self.telemetry));
+        settings
     }
+}
+
+fn telemetry(telemetry: &Telemetry) -> [(&'static str, String); 12] {
+    let list = |pairs: &mut dyn Iterator<Item = String>| pairs.collect::<Vec<_>>().join(",");
+    let exporter = match telemetry.exporter {
+        TracesExporter::Otlp => "otlp",
+        TracesExporter::None => "none",
+    };
+    let mut headers = telemetry.headers.iter().map(|(name, value)| format!("{name}={value:?}"));
+    let mut attributes =
+        telemetry.resource_attributes.iter().map(|(name, value)| format!("{name}={}", values::percent_encoded(value)));
+    [
+        ("OTEL_SDK_DISABLED", telemetry.disabled.to_string()),
+        ("OTEL_TRACES_EXPORTER", exporter.to_owned()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry.endpoint.clone().unwrap_or_default()),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", telemetry.traces_endpoint.clone().unwrap_or_default()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", list(&mut headers)),
+        (
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            telemetry.ca_file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
+        ),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", telemetry.timeout.as_millis().to_string()),
+        ("OTEL_SERVICE_NAME", telemetry.service_name.clone()),
+        ("OTEL_RESOURCE_ATTRIBUTES", list(&mut attributes)),
+        ("OTEL_TRACES_SAMPLER", values::sampler_text(telemetry.sampler).to_owned()),
+        ("OTEL_TRACES_SAMPLER_ARG", telemetry.sampler_ratio.to_string()),
+    ]
 }

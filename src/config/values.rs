@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::ReplyPattern;
+use super::{ReplyPattern, Sampler};
 
 /// `250ms`, `30s`, `5m`, `2h`: a whole number and its unit.
 pub(super) fn duration(text: &str) -> Option<Duration> {
@@ -30,6 +30,24 @@ pub(super) fn duration_text(duration: Duration) -> String {
         s if s.is_multiple_of(3600) => format!("{}h", s / 3600),
         s if s.is_multiple_of(60) => format!("{}m", s / 60),
         s => format!("{s}s"),
+    }
+}
+
+/// The same, or `30d` in days, which only suits what is kept for long.
+pub(super) fn retention(text: &str) -> Option<Duration> {
+    match text.strip_suffix('d') {
+        Some(days) => days.parse::<u64>().ok()?.checked_mul(86_400).map(Duration::from_secs),
+        None => duration(text),
+    }
+}
+
+/// The text that [`retention`] reads back.
+pub(super) fn retention_text(retention: Duration) -> String {
+    match retention.as_secs() {
+        seconds if retention.subsec_nanos() == 0 && seconds >= 86_400 && seconds.is_multiple_of(86_400) => {
+            format!("{}d", seconds / 86_400)
+        }
+        _ => duration_text(retention),
     }
 }
 
@@ -113,6 +131,63 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
+/// The samplers by their names.
+const SAMPLERS: [(&str, Sampler); 6] = [
+    ("always_on", Sampler::AlwaysOn),
+    ("always_off", Sampler::AlwaysOff),
+    ("traceidratio", Sampler::Ratio),
+    ("parentbased_always_on", Sampler::ParentAlwaysOn),
+    ("parentbased_always_off", Sampler::ParentAlwaysOff),
+    ("parentbased_traceidratio", Sampler::ParentRatio),
+];
+
+/// A sampler by the name that OpenTelemetry gives it, any case.
+pub(super) fn sampler(text: &str) -> Option<Sampler> {
+    SAMPLERS.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, sampler)| sampler)
+}
+
+/// The text that [`sampler`] reads back.
+pub(super) fn sampler_text(sampler: Sampler) -> &'static str {
+    let (name, _) = SAMPLERS.into_iter().find(|(_, listed)| *listed == sampler).expect("every sampler is listed");
+    name
+}
+
+/// `name=value,name=value` with percent-encoded values (W3C Baggage), as OpenTelemetry writes lists.
+pub(super) fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    let pair = |part: &str| {
+        let (name, value) = part.split_once('=')?;
+        let name = name.trim();
+        (!name.is_empty()).then(|| Some((name.to_owned(), percent_decoded(value.trim())?)))?
+    };
+    text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
+}
+
+/// UTF-8 text whose `%XX` are bytes (RFC 3986 2.1).
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first == b'%' {
+            let digits = after.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+            bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The text that [`pairs`] reads back: all but what is plain in a URL becomes `%XX`.
+pub(super) fn percent_encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        plain if plain.is_ascii_alphanumeric() || b"-._~:/".contains(&plain) => char::from(plain).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +201,18 @@ mod tests {
         }
         for text in ["", "30", "s", "-1s", "1.5s", "30 s", "1d", "99999999999999999999s", "18446744073709551615h"] {
             assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn retentions() {
+        for (text, hours) in [("30d", 720), ("36h", 36), ("1d", 24), ("2h", 2)] {
+            let retention = retention(text).expect(text);
+            assert_eq!(retention, Duration::from_secs(hours * 3600));
+            assert_eq!(retention_text(retention), text);
+        }
+        for text in ["", "d", "-1d", "1.5d", "30", "99999999999999999999d", "18446744073709551615d"] {
+            assert_eq!(retention(text), None, "{text}");
         }
     }
 
@@ -167,5 +254,28 @@ mod tests {
         for text in ["", ":9092", "kafka:port", "kafka:0", "http://kafka:9092"] {
             assert_eq!(broker(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn lists_of_pairs() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            pairs("authorization=Basic%20dXNlcjpwYXNz==, x-tenant = shop%2Cfront ,"),
+            Some(vec![pair("authorization", "Basic dXNlcjpwYXNz=="), pair("x-tenant", "shop,front")])
+        );
+        assert_eq!(pairs("a=1+1"), Some(vec![pair("a", "1+1")]));
+        for text in ["a", "=b", "a=%2", "a=%zz", "a=%+1", "a=%ff"] {
+            assert_eq!(pairs(text), None, "{text}");
+        }
+        let odd = "a,b=c %\u{e9}\"";
+        assert_eq!(pairs(&format!("n={}", percent_encoded(odd))), Some(vec![pair("n", odd)]));
+    }
+
+    #[test]
+    fn samplers() {
+        for (name, listed) in SAMPLERS {
+            assert_eq!((sampler(name), sampler_text(listed)), (Some(listed), name));
+        }
+        assert_eq!(sampler("jaeger_remote"), None);
     }
 }

@@ -24,6 +24,7 @@ use super::{
     SharedClient,
     coordinator::{self, Commit, Coordinator, Refusal},
     offsets::{Position, Tracker},
+    topics::Newborn,
 };
 use crate::{chain::chain, config::OffsetReset};
 
@@ -61,6 +62,8 @@ pub struct Settings {
     pub dead_letters: Arc<str>,
     /// Where a topic starts for which the group has no commit at all.
     pub reset: OffsetReset,
+    /// Topics that were missing when this process set out to create them; `None` where somebody else creates them.
+    pub newborn: Option<Newborn>,
     /// Time between two commits.
     pub commit_interval: Duration,
     /// Time between two looks for new topics and partitions.
@@ -340,7 +343,11 @@ impl Assignment {
         for topic in self.settings.topics.clone() {
             let Some(partitions) = listed.get(&*topic) else {
                 if self.missing.insert(Arc::clone(&topic)) {
-                    warn!(%topic, "a lane's topic does not exist: waiting for it");
+                    if self.settings.newborn.is_some() {
+                        info!(%topic, "a lane's topic does not exist yet");
+                    } else {
+                        warn!(%topic, "a lane's topic does not exist: waiting for it");
+                    }
                 }
                 self.status.topic(&topic, Topic::Missing);
                 continue;
@@ -373,7 +380,9 @@ impl Assignment {
     async fn take_over(&mut self, topic: &Arc<str>, all: &[i32], new: &[i32]) -> Result<(), positions::Error> {
         let committed = self.coordinator.committed(&[(Arc::clone(topic), all.to_vec())]).await?;
         let reset = if committed.iter().all(|commit| commit.offset.is_none()) {
-            *self.fresh.entry(Arc::clone(topic)).or_insert(self.settings.reset)
+            let newborn = self.settings.newborn.as_ref().is_some_and(|newborn| newborn.contains(topic));
+            let reset = if newborn { OffsetReset::Earliest } else { self.settings.reset };
+            *self.fresh.entry(Arc::clone(topic)).or_insert(reset)
         } else {
             // what came to a topic that was worked on before came later, unless it belongs to its first start
             self.fresh.get(topic).copied().unwrap_or(OffsetReset::Earliest)

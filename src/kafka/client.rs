@@ -89,6 +89,12 @@ impl Connector {
         Self { brokers, security: Security::Plaintext, max_frame: MIN_MAX_FRAME }
     }
 
+    /// The same with other bootstrap addresses.
+    #[must_use]
+    pub fn with_brokers(&self, brokers: Vec<String>) -> Self {
+        Self { brokers, ..self.clone() }
+    }
+
     /// The bootstrap addresses, `host:port`.
     pub fn brokers(&self) -> &[String] {
         &self.brokers

@@ -9,9 +9,11 @@ pub mod dead_letter;
 pub mod fetch;
 pub mod offsets;
 pub mod record;
+pub mod required;
 pub mod shared_client;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
+pub mod topics;
 pub mod wire;
 
 pub use record::Record;

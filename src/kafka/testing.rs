@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// What the broker does with a request.
-pub(super) enum Action {
+pub(crate) enum Action {
     /// Answers in the request's version.
     Answer(ResponseKind),
     /// Answers in another version, as an old broker does when it does not know that of `ApiVersions`.
@@ -33,24 +33,24 @@ pub(super) enum Action {
 }
 
 /// A request as the broker saw it.
-pub(super) struct Seen {
-    pub(super) api: ApiKey,
-    pub(super) version: i16,
+pub(crate) struct Seen {
+    pub(crate) api: ApiKey,
+    pub(crate) version: i16,
     /// Where its connection comes from: differs from one connection to the next.
-    pub(super) peer: SocketAddr,
-    pub(super) request: RequestKind,
+    pub(crate) peer: SocketAddr,
+    pub(crate) request: RequestKind,
 }
 
 /// A scripted broker; stops when dropped.
-pub(super) struct Broker {
-    pub(super) address: String,
+pub(crate) struct Broker {
+    pub(crate) address: String,
     seen: Arc<Mutex<Vec<Seen>>>,
     task: JoinHandle<()>,
 }
 
 impl Broker {
     /// Listens on a free port; `script` gets each request with its version and the broker's own address.
-    pub(super) async fn start(mut script: impl FnMut(&Seen, &SocketAddr) -> Action + Send + 'static) -> Self {
+    pub(crate) async fn start(mut script: impl FnMut(&Seen, &SocketAddr) -> Action + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let own = listener.local_addr().expect("a bound socket has an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -81,7 +81,7 @@ impl Broker {
     }
 
     /// The requests since this was last asked, less those for versions.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         let mut seen = self.seen.lock().expect("no test panics here");
         seen.drain(..).filter(|it| it.api != ApiKey::ApiVersions).collect()
     }

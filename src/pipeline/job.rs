@@ -15,6 +15,7 @@ use crate::{
         dead_letter::{Failure, Reason, Stage},
     },
     retry::Attempts,
+    telemetry::Trace,
     template::Templates,
 };
 
@@ -41,6 +42,8 @@ pub struct Job {
     pub attempts: Option<Attempts>,
     /// Its place in the topic's buffer, until its first attempt.
     pub buffer: Option<Place>,
+    /// Its spans.
+    pub trace: Trace,
 }
 
 impl Job {

@@ -156,6 +156,7 @@ impl Sink for Source {
 
     async fn deliver(&self, record: Record) {
         self.fetched.inc();
+        let begun = self.pipeline.traces.begin();
         let (seen, generation) = {
             let mut tracker = self.partition.tracker();
             (tracker.see(record.offset), tracker.generation())
@@ -169,7 +170,8 @@ impl Sink for Source {
         let ticket =
             Ticket { partition: Arc::clone(&self.partition), generation, offset: record.offset, _window: window };
         let buffer = self.buffer.take(size).await;
-        self.pipeline.accept(record, self.lane, ticket, buffer);
+        let trace = self.pipeline.traces.of(&record, begun);
+        self.pipeline.accept(record, self.lane, ticket, buffer, trace);
     }
 
     fn advanced(&self, next_offset: i64, _high_watermark: i64) {

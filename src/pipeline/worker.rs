@@ -151,7 +151,7 @@ impl Worker {
         None
     }
 
-    async fn attempt(&mut self, slot: Slot<Job>, job: Job, mail: &Mail, pass: Pass) {
+    async fn attempt(&mut self, slot: Slot<Job>, mut job: Job, mail: &Mail, pass: Pass) {
         let progress = Progress::default();
         let shutdown = self.pipeline.shutdown.clone();
         let cut = async {
@@ -162,11 +162,14 @@ impl Worker {
         };
         self.station.busy_within(self.settings.timeouts.attempt(mail.recipients.len(), mail.bytes.len()));
         let open: Vec<usize> = job.attempts.as_ref().map(|attempts| attempts.open().collect()).unwrap_or_default();
+        let (begun, recipients) = (job.trace.begin(), open.len());
         let attempted = tokio::select! {
             attempted = self.transactions(mail, open, &progress, pass, job.lane) => Some(attempted),
             () = cut => None,
         };
         drop(slot);
+        let classes = attempted.as_ref().map(|(attempted, _)| attempted.classes.as_slice());
+        job.trace.attempted(begun, job.attempts_used() + 1, recipients, classes);
         match attempted {
             Some((attempted, pass)) => self.pipeline.conclude(job, attempted, pass),
             None => self.held = None,

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod certificate;
 mod classify;
 mod connector;
 mod greeting;
@@ -30,9 +31,10 @@ mod session;
 mod testing;
 mod transport;
 
+pub use certificate::Certificate;
 pub use classify::{Class, Verdict, classify};
 pub use connector::{Connector, OpenError, OpenPhase};
 pub use mail::{EnvelopeError, MAX_RECIPIENTS, Outgoing};
 pub use phase::{Observer, Phase};
 pub use reply::Reply;
-pub use session::{Attempt, Data, Progress, Session, Stage};
+pub use session::{Attempt, Data, Offers, ProbeError, Progress, Session, Stage};

@@ -4,6 +4,7 @@
 //! outcome means (`classify`) nor what follows from it.
 
 mod command;
+mod probe;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use tokio::time::{Instant, timeout};
 
+pub use self::probe::{Offers, ProbeError};
 use self::transaction::Loss;
 use super::{Observer, Outgoing, Phase, Reply, greeting::Capabilities, transport::Wire};
 use crate::config::Timeouts;

@@ -105,6 +105,14 @@ impl Wire {
         })))
     }
 
+    /// The certificate that the server showed, in DER; `None` where nothing is encrypted.
+    pub(super) fn certificate(&self) -> Option<Vec<u8>> {
+        match &self.lock().stream {
+            Stream::Plain(_) => None,
+            Stream::Tls(tls) => Some(tls.get_ref().1.peer_certificates()?.first()?.to_vec()),
+        }
+    }
+
     pub(super) fn go_live(&self) {
         self.lock().rehearsing = false;
     }

@@ -71,6 +71,15 @@ impl Bed {
         self.builder.start().expect("the service starts")
     }
 
+    /// Runs another command of the program to its end: exit status, standard output and error.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = tokio::process::Command::from(self.builder.command(arguments));
+        let output = tokio::time::timeout(SOON, command.kill_on_drop(true).output()).await;
+        let output = output.expect("it ends").expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
     pub(crate) fn topic(&self, lane: Priority) -> &str {
         self.names.lanes()[lane.index()]
     }

@@ -1,10 +1,13 @@
 //! Whole-program tests: `postlane serve` on a real broker, against a mail server that follows a script.
 
+mod authorization;
 mod bed;
 mod bounds;
+mod check;
 mod configuration;
 mod content;
 mod crash;
+mod create_topics;
 mod dead_letter_topic;
 mod deferred;
 mod fairness;
@@ -28,6 +31,7 @@ mod sessions;
 mod shutdown;
 mod sparing;
 mod topics;
+mod tracing;
 mod undecodable;
 mod unknown;
 mod watch;

@@ -14,7 +14,7 @@ mod mail;
 mod rule;
 mod server;
 mod session;
-mod tls;
+pub(crate) mod tls;
 mod verbs;
 mod wire;
 

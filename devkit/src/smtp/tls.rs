@@ -18,14 +18,14 @@ pub(super) enum Mode {
     Implicit,
 }
 
-pub(super) struct Tls {
-    pub(super) ca_pem: String,
-    pub(super) acceptor: TlsAcceptor,
+pub(crate) struct Tls {
+    pub(crate) ca_pem: String,
+    pub(crate) acceptor: TlsAcceptor,
 }
 
 impl Tls {
     /// An authority of its own and a certificate for these names, which may be addresses.
-    pub(super) fn new(names: &[String]) -> Result<Self, StartError> {
+    pub(crate) fn new(names: &[String]) -> Result<Self, StartError> {
         let ca_key = KeyPair::generate()?;
         let mut ca = CertificateParams::new(Vec::new())?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -131,6 +131,7 @@ fn pipeline(config: &config::Config) -> Arc<Pipeline> {
         tasks: TaskTracker::new(),
         suspects: Mutex::default(),
         crashed: Notify::new(),
+        traces: crate::telemetry::Traces::default(),
         metrics: Metrics::new(&mut registry, ["h", "n", "l"], templates.names()),
         crew: Crew::default(),
         tracked: Mutex::default(),

@@ -11,7 +11,16 @@ use kafka_protocol::{
     protocol::{StrBytes, VersionRange},
 };
 
-use super::{super::wire, Call, Error, Origin};
+use super::{
+    super::{
+        topics::{Operation, Operations},
+        wire,
+    },
+    Call, Error, Origin,
+};
+
+/// From this version of `DescribeGroups` on (KIP-430) the answer can tell what we may do with the group.
+const OPERATIONS: i16 = 3;
 
 /// What a coordinator tells of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +31,8 @@ pub struct Group {
     pub protocol: Protocol,
     /// Its members.
     pub members: Vec<Member>,
+    /// Whether we may commit for it (READ), `None` where the broker does not tell (before 2.3).
+    pub may_commit: Option<bool>,
 }
 
 /// Whether a group exists and has members.
@@ -88,8 +99,10 @@ impl Call for DescribeClassic {
 
     const VERSIONS: VersionRange = VersionRange { min: 0, max: 5 };
 
-    fn request(&self, group: &str, _version: i16) -> DescribeGroupsRequest {
-        DescribeGroupsRequest::default().with_groups(vec![id(group)])
+    fn request(&self, group: &str, version: i16) -> DescribeGroupsRequest {
+        DescribeGroupsRequest::default()
+            .with_groups(vec![id(group)])
+            .with_include_authorized_operations(version >= OPERATIONS)
     }
 
     fn read(&self, from: &Origin<'_>, response: DescribeGroupsResponse) -> Result<Group, Error> {
@@ -100,6 +113,7 @@ impl Call for DescribeClassic {
         Ok(Group {
             state: State::new(&group.group_state),
             members: members.collect(),
+            may_commit: may_commit(group.authorized_operations),
             protocol: Protocol::Classic(group.protocol_type.to_string()),
         })
     }
@@ -121,20 +135,29 @@ impl Call for DescribeConsumer {
     const VERSIONS: VersionRange = VersionRange { min: 0, max: 1 };
 
     fn request(&self, group: &str, _version: i16) -> ConsumerGroupDescribeRequest {
-        ConsumerGroupDescribeRequest::default().with_group_ids(vec![id(group)])
+        ConsumerGroupDescribeRequest::default().with_group_ids(vec![id(group)]).with_include_authorized_operations(true)
     }
 
     fn read(&self, from: &Origin<'_>, response: ConsumerGroupDescribeResponse) -> Result<Group, Error> {
         let group = response.groups.into_iter().next().ok_or_else(|| from.incomplete("the group"))?;
         if group.error_code == ResponseError::GroupIdNotFound.code() {
             let protocol = Protocol::Classic(String::new());
-            return Ok(Group { state: State::Absent, protocol, members: Vec::new() });
+            return Ok(Group { state: State::Absent, protocol, members: Vec::new(), may_commit: None });
         }
         from.group_code(group.error_code)?;
         let members =
             group.members.iter().map(|member| Member::new(&member.member_id, &member.client_id, &member.client_host));
-        Ok(Group { state: State::new(&group.group_state), members: members.collect(), protocol: Protocol::Consumer })
+        Ok(Group {
+            state: State::new(&group.group_state),
+            members: members.collect(),
+            may_commit: may_commit(group.authorized_operations),
+            protocol: Protocol::Consumer,
+        })
     }
+}
+
+fn may_commit(operations: i32) -> Option<bool> {
+    Operations::new(operations).map(|operations| operations.allow(Operation::Read))
 }
 
 fn id(group: &str) -> GroupId {

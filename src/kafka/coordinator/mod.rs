@@ -129,7 +129,8 @@ impl Coordinator {
         let classic = self.call(&group::DescribeClassic, until).await?;
         let knows_newer = self.connection.as_ref().is_some_and(group::DescribeConsumer::is_known_to);
         if classic.state == State::Absent && knows_newer {
-            return self.call(&group::DescribeConsumer, until).await;
+            let newer = self.call(&group::DescribeConsumer, until).await?;
+            return Ok(Group { may_commit: newer.may_commit.or(classic.may_commit), ..newer });
         }
         Ok(classic)
     }

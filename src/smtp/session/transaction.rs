@@ -215,7 +215,7 @@ impl Session {
     }
 
     /// Writes commands at once.
-    async fn write<'a>(&mut self, commands: impl IntoIterator<Item = Command<'a>>) -> Result<(), Loss> {
+    pub(super) async fn write<'a>(&mut self, commands: impl IntoIterator<Item = Command<'a>>) -> Result<(), Loss> {
         self.out.clear();
         for command in commands {
             write!(self.out, "{command}").expect("a Vec takes every write");
@@ -232,7 +232,7 @@ impl Session {
         }
     }
 
-    async fn reply(&mut self, to: &str, deadline: Duration) -> Result<Reply, Loss> {
+    pub(super) async fn reply(&mut self, to: &str, deadline: Duration) -> Result<Reply, Loss> {
         let mut reply = match timeout(deadline, self.connection.0.read_response()).await {
             Ok(Ok(response)) => Reply::from_response(&response),
             Ok(Err(error)) => Reply::from_error(&error)
