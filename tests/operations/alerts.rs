@@ -45,10 +45,8 @@ fn each_alert_fires_where_it_should_and_only_there() {
 
 #[test]
 fn each_alert_has_both_tests() {
-    let tests: String = files("deploy/prometheus/tests", "yml")
-        .iter()
-        .map(|file| fs::read_to_string(file).expect("text"))
-        .collect();
+    let tests: String =
+        files("deploy/prometheus/tests", "yml").iter().map(|file| fs::read_to_string(file).expect("text")).collect();
     for Alert { name, .. } in alerts() {
         let fires = format!("alertname: {name}\n        exp_alerts:\n          - exp_labels");
         assert!(tests.contains(&fires), "no test lets {name} fire");

@@ -1,11 +1,12 @@
 //! What operators are given beside the binary: alert rules, their pages in the runbook, the dashboard.
 //!
-//! promtool judges what is PromQL; the rest is held against each other and against the names in the code.
+//! `promtool` judges the queries; the rest is held against each other and against the names in the code.
 
 mod alerts;
 mod dashboard;
 mod names;
 mod recorded;
+mod runbook;
 
 use std::{
     fs,
@@ -46,7 +47,9 @@ fn promtool(arguments: &[&str], input: &str) {
     let mut child = match child {
         Ok(child) => child,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            panic!("there is no promtool: install Debian's package prometheus (apt-get install --no-install-recommends prometheus)")
+            panic!(
+                "there is no promtool: install Debian's package prometheus (apt-get install --no-install-recommends prometheus)"
+            )
         }
         Err(error) => panic!("promtool: {error}"),
     };

@@ -69,7 +69,8 @@ fn series(line: &str, counters: &[&str]) -> (String, String) {
 #[test]
 fn the_alerts_know_each_recorded_situation() {
     let files = files("tests/fixtures/metrics", "prom");
-    let situations: Vec<&str> = files.iter().map(|file| file.file_stem().and_then(|stem| stem.to_str()).expect("a name")).collect();
+    let situations: Vec<&str> =
+        files.iter().map(|file| file.file_stem().and_then(|stem| stem.to_str()).expect("a name")).collect();
     let expected: Vec<&str> = DUE.iter().map(|(situation, _)| *situation).collect();
     assert_eq!(situations, expected);
     let folder = tempfile::tempdir().expect("a folder");
@@ -84,7 +85,8 @@ fn the_alerts_know_each_recorded_situation() {
         let lines = scrape.lines().filter(|line| !line.starts_with('#'));
         let mut input: Vec<_> = lines.map(|line| series(line, &counters)).collect();
         input.push(series("up 1", &[]));
-        let input: Vec<_> = input.into_iter().map(|(series, values)| json!({"series": series, "values": values})).collect();
+        let input: Vec<_> =
+            input.into_iter().map(|(series, values)| json!({"series": series, "values": values})).collect();
         let samples: Vec<_> = due
             .iter()
             .map(|(alert, severity)| json!({"labels": format!("{{alertname=\"{alert}\", severity=\"{severity}\"}}"), "value": 1}))

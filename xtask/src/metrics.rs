@@ -141,7 +141,8 @@ impl Kit {
         let mut events = vec![mail("plain"); 100];
         events.extend(vec![json!({"message": {"to": 7}}); 500]);
         bed.publish(&events).await?;
-        bed.scrape_when(&["postlane_records_settled_total{lane=\"normal\"} 600", "postlane_commit_age_seconds 0.0"]).await
+        bed.scrape_when(&["postlane_records_settled_total{lane=\"normal\"} 600", "postlane_commit_age_seconds 0.0"])
+            .await
     }
 
     async fn no_dead_letter_topic(&self) -> Result<String> {
