@@ -56,7 +56,7 @@ pub trait Endpoints: Send + Sync {
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("HTTP_ADDR={address}: cannot listen there: {source}")]
+#[error("HTTP_ADDR={address}: cannot listen there")]
 pub struct BindError {
     address: SocketAddr,
     source: io::Error,

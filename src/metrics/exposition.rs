@@ -21,6 +21,8 @@ impl Exposition {
     pub fn text(&self, open_metrics: bool) -> String {
         let mut out = String::with_capacity(32 * 1024);
         text::encode(&mut out, &self.0).expect("a String takes every write");
+        // both formats write it so; the encoder does not
+        let out = out.replace(" inf\n", " +Inf\n");
         if open_metrics { out } else { classic(&out) }
     }
 }

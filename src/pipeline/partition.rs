@@ -186,7 +186,12 @@ impl Sink for Source {
     }
 
     fn log_restarted(&self, _from: i64, to: i64) {
-        self.partition.tracker().restart(to);
+        let generation = {
+            let mut tracker = self.partition.tracker();
+            tracker.restart(to);
+            tracker.generation()
+        };
+        self.partition.watched().restarted(generation, to);
     }
 
     fn halted(&self, why: Halt) {

@@ -34,6 +34,8 @@ fn alerts() -> Vec<Alert> {
 #[test]
 fn the_rules_are_valid() {
     promtool(&["check", "rules", text(&path(RULES))], "");
+    // as compose.yaml has them loaded
+    promtool(&["check", "config", text(&path("deploy/prometheus/prometheus.yml"))], "");
 }
 
 #[test]

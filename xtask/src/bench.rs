@@ -1,23 +1,28 @@
 //! `cargo xtask bench`: mails a second from a backlog, beside what the machine's SMTP alone can do, and the memory that it
 //! takes.
 //!
-//! Owns the plan of the rounds and the table. Each round measures postlane and then `smtp-source` against the same
-//! `smtp-sink` with as many sessions and messages of the same size, so that both see the same machine.
+//! Owns the plan of the rounds and the table. Each round measures postlane (or each of the programs named, in turn) and then
+//! `smtp-source` against the same `smtp-sink` with as many sessions and messages of the same size, so that all see the same
+//! machine.
 
 mod backlog;
 mod memory;
 mod postfix;
 mod service;
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use devkit::kafka::Cluster;
 
 use self::{
     postfix::{Sink, Tools},
     service::{Measured, Run},
 };
+use crate::cargo;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -40,51 +45,54 @@ pub(crate) struct Arguments {
     /// Measure the memory instead: a large backlog while the relay is away, and then its delivery
     #[arg(long)]
     memory: bool,
-    /// Take this program instead of building the release one
-    #[arg(long, value_name = "PATH")]
-    program: Option<PathBuf>,
+    /// Take this program instead of building the release one; several are measured in turn
+    #[arg(long = "program", value_name = "PATH")]
+    programs: Vec<PathBuf>,
+    /// Build the release for this target, such as x86_64-unknown-linux-musl
+    #[arg(long, value_name = "TRIPLE", conflicts_with = "programs")]
+    target: Option<String>,
 }
 
 /// Measures, and prints a table.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     let tools = Tools::find()?;
-    let program = match &arguments.program {
-        Some(program) => program.clone(),
-        None => build()?,
+    let programs = if arguments.programs.is_empty() {
+        vec![cargo::build_release(arguments.target.as_deref()).await?]
+    } else {
+        arguments.programs.clone()
     };
     eprintln!("waiting for a broker …");
     let cluster = Cluster::start().await?;
     if arguments.memory {
-        return memory::run(&cluster, &program).await;
+        for program in &programs {
+            memory::run(&cluster, program).await?;
+        }
+        return Ok(());
     }
-    let plan = Run {
-        cluster: &cluster,
-        program: &program,
-        mails: arguments.mails as usize,
-        sessions: arguments.sessions,
-        partitions: i32::try_from(arguments.partitions)?,
-        template: &arguments.template,
+    let plan = |program| -> Result<Run<'_>> {
+        Ok(Run {
+            cluster: &cluster,
+            program,
+            mails: arguments.mails as usize,
+            sessions: arguments.sessions,
+            partitions: i32::try_from(arguments.partitions)?,
+            template: &arguments.template,
+        })
     };
-    let size = plan.size_of_a_mail().await?;
+    let size = plan(&programs[0])?.size_of_a_mail().await?;
     let sink = Sink::start(&tools).await?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let mut ours: Vec<Vec<Measured>> = programs.iter().map(|_| Vec::new()).collect();
+    let mut theirs = Vec::new();
     for round in 1..=arguments.rounds {
-        let measured = plan.measure(sink.port()).await?;
+        for (program, ours) in programs.iter().zip(&mut ours) {
+            let measured = plan(program)?.measure(sink.port()).await?;
+            eprintln!("round {round}: {} {:.0}/s", program.display(), measured.rate());
+            ours.push(measured);
+        }
         let source = tools.source(sink.port(), arguments.sessions, arguments.mails, size).await?;
-        eprintln!(
-            "round {round}: postlane {:.0}/s, smtp-source {:.0}/s",
-            measured.rate(),
-            f64::from(arguments.mails) / source.as_secs_f64()
-        );
-        ours.push(measured);
+        eprintln!("round {round}: smtp-source {:.0}/s", f64::from(arguments.mails) / source.as_secs_f64());
         theirs.push(source);
     }
-    print(&arguments, size, &ours, &theirs);
-    Ok(())
-}
-
-fn print(arguments: &Arguments, size: usize, ours: &[Measured], theirs: &[Duration]) {
-    let mails = f64::from(arguments.mails);
     println!(
         "\n{} mails of {size} bytes (template {}), {} sessions, {} rounds in turn, {} CPUs for all: broker, sink, client",
         arguments.mails,
@@ -93,22 +101,31 @@ fn print(arguments: &Arguments, size: usize, ours: &[Measured], theirs: &[Durati
         arguments.rounds,
         std::thread::available_parallelism().map_or(0, usize::from),
     );
-    println!("{:<52} {:>8} {:>8} {:>8}", "mails a second", "median", "least", "most");
-    let row = |name: &str, rates: Vec<f64>| {
-        let (median, least, most) = spread(rates);
-        println!("{name:<52} {median:>8.0} {least:>8.0} {most:>8.0}");
-    };
-    row("postlane, between its first and its last mail", ours.iter().map(Measured::rate).collect());
-    row("postlane, from its start to its last mail", ours.iter().map(|run| mails / run.sent.as_secs_f64()).collect());
+    for (program, ours) in programs.iter().zip(&ours) {
+        print(program, f64::from(arguments.mails), ours);
+    }
+    let rates = theirs.iter().map(|time| f64::from(arguments.mails) / time.as_secs_f64()).collect();
+    row("smtp-source -d, from its start to its exit", 0, rates);
+    Ok(())
+}
+
+fn print(program: &Path, mails: f64, ours: &[Measured]) {
+    println!("{:<52} {:>8} {:>8} {:>8}", program.display(), "median", "least", "most");
+    let rates = |time: fn(&Measured) -> Duration| ours.iter().map(|run| mails / time(run).as_secs_f64()).collect();
+    row("mails/s between its first and its last mail", 0, ours.iter().map(Measured::rate).collect());
+    row("mails/s from its start to its last mail", 0, rates(|run| run.sent));
+    row("mails/s from its start to all committed and exit", 0, rates(|run| run.ended));
     row(
-        "postlane, from its start to all committed and exit",
-        ours.iter().map(|run| mails / run.ended.as_secs_f64()).collect(),
+        "CPU time for a mail, in microseconds",
+        1,
+        ours.iter().map(|run| run.cpu.as_secs_f64() * 1e6 / mails).collect(),
     );
-    row("smtp-source -d, from its start to its exit", theirs.iter().map(|time| mails / time.as_secs_f64()).collect());
-    let (median, least, most) = spread(ours.iter().map(|run| run.cpu.as_secs_f64() * 1e6 / mails).collect());
-    println!("{:<52} {median:>8.1} {least:>8.1} {most:>8.1}", "postlane's CPU time for a mail, in microseconds");
-    let peak = ours.iter().map(|run| run.peak_memory).max().unwrap_or_default();
-    println!("postlane's memory at its peak: {} MiB", peak >> 20);
+    row("peak memory, in MiB", 1, ours.iter().map(Measured::peak_mebibytes).collect());
+}
+
+fn row(name: &str, digits: usize, values: Vec<f64>) {
+    let (median, least, most) = spread(values);
+    println!("  {name:<50} {median:>8.digits$} {least:>8.digits$} {most:>8.digits$}");
 }
 
 /// Median, least and most.
@@ -117,17 +134,6 @@ fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     let last = values.len().saturating_sub(1);
     let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
     (f64::midpoint(at(last / 2), at(last - last / 2)), at(0), at(last))
-}
-
-/// Builds postlane as it is released; returns where the program lies.
-fn build() -> Result<PathBuf> {
-    eprintln!("building the release …");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(["build", "--release", "--package", "postlane"]).status().context("cargo")?;
-    ensure!(status.success(), "the release does not build");
-    // this program lies in target/debug or target/release
-    let folder = std::env::current_exe()?.ancestors().nth(2).context("no target folder")?.join("release");
-    Ok(folder.join("postlane"))
 }
 
 #[cfg(test)]

@@ -66,3 +66,19 @@ pub(crate) async fn build_postlane() -> Result<PathBuf> {
     ensure!(program.is_file(), "cargo has built postlane, but not as {}", program.display());
     Ok(program)
 }
+
+/// Builds the program as it is released, for this target or for the host, and says where it is.
+///
+/// # Errors
+/// When it does not compile; cargo has said why.
+pub(crate) async fn build_release(target: Option<&str>) -> Result<PathBuf> {
+    eprintln!("building the release …");
+    let mut line = vec!["build", "--release", "--locked", "--package", "postlane", "--bin", "postlane"];
+    line.extend(target.iter().flat_map(|target| ["--target", target]));
+    let status = run(&line, &[]).await?;
+    ensure!(status.success(), "the release does not compile: see above");
+    // this program lies in debug or release below cargo's folder
+    let here = std::env::current_exe().context("cannot tell where this program is")?;
+    let folder = here.ancestors().nth(2).context("this program does not lie in a folder of cargo's")?;
+    Ok(folder.join(target.unwrap_or_default()).join("release/postlane"))
+}

@@ -4,6 +4,7 @@
 
 mod bench;
 mod cargo;
+mod container;
 mod demo;
 mod interrupt;
 mod kafka;
@@ -31,6 +32,8 @@ enum Command {
     Test(test::Arguments),
     /// Measure mails a second beside smtp-source, or the memory that a backlog takes
     Bench(bench::Arguments),
+    /// Build the image and deliver a mail from a container of it
+    Container(container::Arguments),
     /// Start a Kafka broker in the foreground, until Ctrl-C
     Kafka(kafka::Arguments),
     /// Record what /metrics says of the service in trouble, for the tests of the alert rules
@@ -43,6 +46,7 @@ async fn main() -> ExitCode {
         Command::Demo => demo::run().await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Container(arguments) => container::run(arguments).await,
         Command::Kafka(arguments) => kafka::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Metrics => metrics::run().await,
     };

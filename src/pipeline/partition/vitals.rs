@@ -90,6 +90,14 @@ impl Watched {
         self.timestamps.insert(offset, timestamp.timestamp_millis());
     }
 
+    /// The log was made anew: what is in flight belongs to the old one.
+    pub(super) fn restarted(&mut self, generation: u32, position: i64) {
+        self.generation = generation;
+        self.timestamps.clear();
+        self.position = Some(position);
+        self.look_behind();
+    }
+
     pub(super) fn settled(&mut self, generation: u32, offset: i64) {
         if generation == self.generation {
             self.timestamps.remove(&offset);
@@ -153,5 +161,87 @@ impl Partition {
     pub(super) fn watched(&self) -> MutexGuard<'_, Watched> {
         // no method panics between two changes that belong together
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::TimeDelta;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::{
+        event::Priority,
+        kafka::offsets::Tracker,
+        pipeline::{Room, Ticket},
+    };
+
+    fn partition() -> Arc<Partition> {
+        let window = Room::new(10, 1000);
+        Arc::new(Partition::new("t".into(), 0, Priority::Low, Tracker::new(5), window))
+    }
+
+    /// What the source does with a record.
+    async fn read(partition: &Arc<Partition>, offset: i64, timestamp: DateTime<Utc>) -> Ticket {
+        let generation = {
+            let mut tracker = partition.tracker();
+            tracker.see(offset);
+            tracker.generation()
+        };
+        partition.watched().seen(generation, offset, timestamp);
+        let window = partition.window.take(1).await;
+        Ticket { partition: Arc::clone(partition), generation, offset, _window: window }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lag_and_age_are_those_of_the_lowest_unsettled_record() {
+        let (partition, now) = (partition(), Utc::now());
+        let vitals = || partition.vitals(now);
+        assert_eq!((vitals().lag, vitals().reading), (None, Reading::Starting));
+        partition.note_committed(5);
+        partition.watched().asks();
+        advance(Duration::from_secs(3)).await;
+        assert_eq!(vitals().reading, Reading::Asking(Duration::from_secs(3)));
+        partition.watched().answered(Some(9));
+        assert_eq!((vitals().lag, vitals().reading), (Some(4), Reading::Answered));
+        let first = read(&partition, 5, now - TimeDelta::seconds(60)).await;
+        let second = read(&partition, 6, now - TimeDelta::seconds(90)).await;
+        assert_eq!((vitals().oldest.as_secs(), vitals().in_flight, vitals().due), (60, 2, false));
+        first.settle();
+        assert_eq!((vitals().oldest.as_secs(), vitals().lag, vitals().due), (90, Some(3), true));
+        second.settle();
+        partition.note_committed(7);
+        assert_eq!((vitals().in_flight, vitals().lag, vitals().due), (0, Some(2), false));
+        // nothing is read, but there is more
+        partition.watched().advanced(7);
+        advance(Duration::from_secs(8)).await;
+        assert_eq!(vitals().oldest.as_secs(), 8);
+        partition.watched().advanced(9);
+        assert_eq!(vitals().oldest, Duration::ZERO);
+        // a producer's clock that is ahead makes nothing older
+        let ahead = read(&partition, 9, now + TimeDelta::hours(1)).await;
+        assert_eq!(vitals().oldest, Duration::ZERO);
+        drop(ahead);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_log_that_was_made_anew_has_no_old_records() {
+        let (partition, now) = (partition(), Utc::now());
+        partition.watched().answered(Some(6));
+        let old = read(&partition, 5, now - TimeDelta::seconds(60)).await;
+        let generation = {
+            let mut tracker = partition.tracker();
+            tracker.restart(0);
+            tracker.generation()
+        };
+        partition.watched().restarted(generation, 0);
+        partition.watched().answered(Some(0));
+        assert_eq!((partition.vitals(now).oldest, partition.vitals(now).lag), (Duration::ZERO, Some(0)));
+        let new = read(&partition, 5, now - TimeDelta::seconds(2)).await;
+        old.settle();
+        assert_eq!(partition.vitals(now).oldest.as_secs(), 2);
+        drop(new);
     }
 }

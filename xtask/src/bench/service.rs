@@ -42,7 +42,7 @@ pub(super) struct Measured {
     /// From the start of the process to its end, when all is committed.
     pub(super) ended: Duration,
     /// In bytes.
-    pub(super) peak_memory: usize,
+    peak_memory: usize,
     /// Of all threads, in user mode and in the kernel, from the start to the last mail.
     pub(super) cpu: Duration,
 }
@@ -52,6 +52,12 @@ impl Measured {
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub(super) fn rate(&self) -> f64 {
         (self.mails - 1) as f64 / self.between.as_secs_f64()
+    }
+
+    /// The most memory at once, in MiB.
+    #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
+    pub(super) fn peak_mebibytes(&self) -> f64 {
+        self.peak_memory as f64 / f64::from(1 << 20)
     }
 }
 
