@@ -216,7 +216,7 @@ impl Bed<'_> {
             let scrape = scrape(address).await?;
             let missing: Vec<_> = lines.iter().filter(|line| !scrape.lines().any(|found| found == **line)).collect();
             if missing.is_empty() {
-                return Ok(scrape.replace(&self.names.normal, "email-queue"));
+                return Ok(ordered(&scrape).replace(&self.names.normal, "email-queue"));
             }
             if Instant::now() >= deadline {
                 bail!("the service does not report {missing:?}:\n{}", service.tail());
@@ -237,6 +237,21 @@ async fn scrape(address: SocketAddr) -> Result<String> {
         bail!("/metrics answers {head}");
     }
     Ok(body.to_owned())
+}
+
+/// The series of each family by their labels: the service writes them in any order.
+fn ordered(scrape: &str) -> String {
+    let labels = |line: &&str| -> String {
+        let labels = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or("", |(labels, _)| labels);
+        // the buckets of a histogram stay in their order
+        labels.split(',').filter(|label| !label.starts_with("le=")).collect()
+    };
+    let mut lines: Vec<&str> = scrape.lines().collect();
+    for family in lines.chunk_by_mut(|_, next| !next.starts_with("# HELP ")) {
+        let described = family.iter().take_while(|line| line.starts_with('#')).count();
+        family[described..].sort_by_key(labels);
+    }
+    lines.join("\n") + "\n"
 }
 
 fn mail(template: &str) -> Value {
