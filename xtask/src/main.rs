@@ -8,6 +8,7 @@ mod container;
 mod demo;
 mod interrupt;
 mod kafka;
+mod metrics;
 mod progress;
 mod test;
 
@@ -35,6 +36,8 @@ enum Command {
     Container(container::Arguments),
     /// Start a Kafka broker in the foreground, until Ctrl-C
     Kafka(kafka::Arguments),
+    /// Record what /metrics says of the service in trouble, for the tests of the alert rules
+    Metrics,
 }
 
 #[tokio::main]
@@ -45,6 +48,7 @@ async fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Container(arguments) => container::run(arguments).await,
         Command::Kafka(arguments) => kafka::run(arguments).await.map(|()| ExitCode::SUCCESS),
+        Command::Metrics => metrics::run().await,
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
