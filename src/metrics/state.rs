@@ -89,8 +89,9 @@ fn pipeline(facts: &Facts, out: &mut Out<'_>) -> fmt::Result {
 }
 
 fn partitions(facts: &Facts, out: &mut Out<'_>) -> fmt::Result {
-    fn labels(partition: &PartitionFacts) -> [(&'static str, String); 2] {
-        [("topic", partition.topic.to_string()), ("partition", partition.number.to_string())]
+    fn labels(partition: &PartitionFacts) -> [(&'static str, String); 3] {
+        let (topic, number) = (partition.topic.to_string(), partition.number.to_string());
+        [("lane", lane_name(partition.lane).to_owned()), ("topic", topic), ("partition", number)]
     }
     let all = || facts.present_partitions();
     out.gauges(
