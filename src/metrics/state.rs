@@ -85,6 +85,11 @@ fn pipeline(facts: &Facts, out: &mut Out<'_>) -> fmt::Result {
         "postlane_dead_letters_writable",
         "Whether dead letters can be written, as far as the last look and the last attempts have shown.",
         u64::from(facts.dead_letters().ready),
+    )?;
+    out.counter(
+        "postlane_trace_spans_dropped",
+        "Spans that the collector did not take, or for which the queue had no room.",
+        facts.spans_dropped,
     )
 }
 
