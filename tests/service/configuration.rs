@@ -65,6 +65,7 @@ fn every_wrong_variable_is_named_before_anything_is_connected() {
         ("SMTP_SESSIONS", "0"),
         ("PRIORITY_WEIGHTS", "6:3"),
         ("COMMIT_INTERVAL", "0s"),
+        ("KAFKA_FETCH_MAX_WAIT", "31s"),
         ("SHUTDOWN_TIMEOUT", "soon"),
         ("RETRY_MULTIPLIER", "0.5"),
         ("MAIL_FROM", "nobody"),
