@@ -3,7 +3,6 @@
 //! Raw texts end here: what a [`Config`] holds is valid.
 
 mod env;
-mod login;
 mod reader;
 mod secret;
 mod security;

@@ -72,6 +72,8 @@ pub struct Facts {
     pub takeable: bool,
     /// Whether the last dead letters could be written.
     pub letters_written: bool,
+    /// Spans that no collector has got.
+    pub spans_dropped: u64,
     /// Time after which a fetch without an answer means that the broker is gone.
     pub fetch_patience: Duration,
 }
@@ -147,6 +149,7 @@ impl Health {
             waiting: Priority::ALL.map(|lane| self.pipeline.lanes.waiting(lane)),
             takeable: self.pipeline.lanes.is_ready(),
             letters_written: self.pipeline.dead_letters.healthy(),
+            spans_dropped: self.pipeline.traces.dropped(),
             fetch_patience: self.fetch_max_wait + readiness::PATIENCE,
         }
     }

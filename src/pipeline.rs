@@ -224,7 +224,7 @@ impl Pipeline {
                 Fault::Undecided => self.relay.answered(pass),
                 Fault::Relay => {
                     let why = "it has refused 20 mails in a row at MAIL: check MAIL_FROM and the relay's rules";
-                    self.relay.misconfigured(pass, why);
+                    self.relay.unfit(pass, why);
                     self.requeue_suspects();
                 }
             }
@@ -233,7 +233,7 @@ impl Pipeline {
         }) {
             // nothing that a working relay must have said: a probe has not succeeded
             if pass.is_probe() {
-                self.relay.down(pass, "it takes sessions but breaks them off");
+                self.relay.unfit(pass, "it takes sessions but breaks them off");
             }
         } else {
             self.relay.answered(pass);

@@ -29,10 +29,7 @@ use tracing::{info, warn};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 pub use self::trace::{Begun, Trace, Traces};
-use self::{
-    export::Exporter,
-    queue::{Dropped, Queue},
-};
+use self::{export::Exporter, queue::Queue};
 use crate::{
     config::{self, Config, LogFormat},
     tls,
@@ -77,7 +74,6 @@ pub struct Telemetry {
 struct Exporting {
     task: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
-    dropped: Dropped,
 }
 
 impl Telemetry {
@@ -107,19 +103,14 @@ impl Telemetry {
             .with_schema_url(SCHEMA)
             .build();
         info!(collector = exporter.collector(), sampler = ?settings.sampler, "traces are on");
-        let traces = Traces::new(provider.tracer_with_scope(scope), config);
+        let traces = Traces::new(provider.tracer_with_scope(scope), dropped, config);
         let task = Mutex::new(Some(tokio::spawn(exporter.run())));
-        Ok(Self { traces, exporting: Some(Exporting { task, stop, dropped }) })
+        Ok(Self { traces, exporting: Some(Exporting { task, stop }) })
     }
 
     /// What makes the spans of mails.
     pub fn traces(&self) -> &Traces {
         &self.traces
-    }
-
-    /// Spans that no collector has got since the start.
-    pub fn dropped(&self) -> u64 {
-        self.exporting.as_ref().map_or(0, |exporting| exporting.dropped.count())
     }
 
     /// Takes what has ended so far to the collector, for `limit` at the most; later spans go nowhere.
@@ -133,7 +124,7 @@ impl Telemetry {
             // it counts what it had in hand
             let _ = task.await;
         }
-        let dropped = exporting.dropped.count();
+        let dropped = self.traces.dropped();
         if dropped > 0 {
             warn!(dropped, "some spans did not get to the collector");
         }

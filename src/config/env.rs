@@ -1,11 +1,13 @@
 //! The environment to a [`Config`]: every wrong variable is found before any is reported.
 
+mod kafka;
+mod login;
+mod smtp;
 mod telemetry;
 
 use std::{
     collections::BTreeMap,
-    fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -13,10 +15,8 @@ use std::{
 use lettre::Address;
 use serde::Deserialize;
 
-use super::{
-    Config, ConfigError, Encryption, Kafka, LogFormat, Mail, OffsetReset, Retry, Security, Smtp, Timeouts, Topics,
-    login, reader::Reader, security::security, values,
-};
+use self::{kafka::kafka, smtp::smtp};
+use super::{Config, ConfigError, Kafka, LogFormat, Mail, Retry, reader::Reader, security::security, values};
 use crate::{event::parse_mailbox, smtp::Outgoing};
 
 /// Declares one flat struct of optional texts for a prefix, as `envy` reads it.
@@ -157,225 +157,6 @@ pub fn kafka_from_variables(variables: impl IntoIterator<Item = (String, String)
     if reader.problems.is_empty() { Ok(kafka) } else { Err(ConfigError(reader.problems)) }
 }
 
-fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables, security: Security) -> Kafka {
-    let expected_brokers = "one or more addresses such as kafka-1:9092,kafka-2:9092";
-    let brokers = reader.optional("KAFKA_BROKERS", raw.brokers.as_ref(), expected_brokers, |text| {
-        text.split(',').map(values::broker).collect::<Option<Vec<String>>>()
-    });
-    if brokers.is_none() && raw.brokers.as_ref().is_none_or(|text| text.trim().is_empty()) {
-        reader.problem("KAFKA_BROKERS", None, expected_brokers);
-    }
-    if let Some(address) = brokers.iter().flatten().find(|address| address.starts_with('[') && security.tls.is_some()) {
-        reader.problem("KAFKA_BROKERS", Some(address), "a host name or an IPv4 address, since it is reached over TLS");
-    }
-    let expected = "a topic name: letters, digits, '.', '_' and '-', at most 249";
-    let base = reader.value("KAFKA_TOPIC", raw.topic.as_ref(), "email-queue".to_owned(), expected, values::topic);
-    let mut topic = |variable, text: Option<&String>, default: String| {
-        reader.value(variable, text, default, expected, values::topic)
-    };
-    let topics = [
-        ("KAFKA_TOPIC_HIGH", topic("KAFKA_TOPIC_HIGH", raw.topic_high.as_ref(), format!("{base}-high"))),
-        ("KAFKA_TOPIC_NORMAL", topic("KAFKA_TOPIC_NORMAL", raw.topic_normal.as_ref(), base.clone())),
-        ("KAFKA_TOPIC_LOW", topic("KAFKA_TOPIC_LOW", raw.topic_low.as_ref(), format!("{base}-low"))),
-        ("KAFKA_DLQ_TOPIC", topic("KAFKA_DLQ_TOPIC", raw.dlq_topic.as_ref(), "email-dlq".to_owned())),
-    ];
-    for (index, (variable, name)) in topics.iter().enumerate() {
-        if let Some((earlier, _)) = topics[..index].iter().find(|(_, earlier)| earlier == name) {
-            reader.problem(variable, Some(name), format!("another topic than that of {earlier}"));
-        }
-    }
-    let [(_, topic_high), (_, topic_normal), (_, topic_low), (_, topic_dead_letters)] = topics;
-    Kafka {
-        brokers: brokers.unwrap_or_default(),
-        security,
-        topic_high,
-        topic_normal,
-        topic_low,
-        topic_dead_letters,
-        group_id: reader.value(
-            "KAFKA_GROUP_ID",
-            raw.group_id.as_ref(),
-            "messaging-service-group".to_owned(),
-            "a group name of at most 249 bytes without control characters",
-            |text| (text.len() <= 249 && !text.chars().any(char::is_control)).then(|| text.to_owned()),
-        ),
-        auto_offset_reset: reader.value(
-            "KAFKA_AUTO_OFFSET_RESET",
-            raw.auto_offset_reset.as_ref(),
-            OffsetReset::Earliest,
-            "earliest or latest",
-            |text| match text.to_ascii_lowercase().as_str() {
-                "earliest" => Some(OffsetReset::Earliest),
-                "latest" => Some(OffsetReset::Latest),
-                _ => None,
-            },
-        ),
-        topics: topics_to_make(reader, raw),
-        commit_interval: reader.duration("COMMIT_INTERVAL", other.commit_interval.as_ref(), Duration::from_secs(1)),
-        discovery_interval: reader.duration(
-            "KAFKA_DISCOVERY_INTERVAL",
-            raw.discovery_interval.as_ref(),
-            Duration::from_secs(30),
-        ),
-        fetch_max_bytes: reader.size("KAFKA_FETCH_MAX_BYTES", raw.fetch_max_bytes.as_ref(), 1 << 20, 1024, 1 << 26),
-        fetch_max_wait: reader.duration(
-            "KAFKA_FETCH_MAX_WAIT",
-            raw.fetch_max_wait.as_ref(),
-            Duration::from_millis(500),
-        ),
-        buffer_records: reader.number("KAFKA_BUFFER_RECORDS", raw.buffer_records.as_ref(), 2000, 1, 1_000_000),
-        buffer_bytes: reader.size("KAFKA_BUFFER_BYTES", raw.buffer_bytes.as_ref(), 32 << 20, 1024, 1 << 31),
-        window_records: reader.number("KAFKA_WINDOW_RECORDS", raw.window_records.as_ref(), 10_000, 1, 1_000_000),
-        window_bytes: reader.size("KAFKA_WINDOW_BYTES", raw.window_bytes.as_ref(), 32 << 20, 1024, 1 << 31),
-    }
-}
-
-fn topics_to_make(reader: &mut Reader, raw: &KafkaVariables) -> Topics {
-    let partitions = reader.number("KAFKA_TOPIC_PARTITIONS", raw.topic_partitions.as_ref(), 6, 1, 10_000);
-    Topics {
-        create: reader.value(
-            "KAFKA_CREATE_TOPICS",
-            raw.create_topics.as_ref(),
-            false,
-            "true or false",
-            values::boolean,
-        ),
-        partitions: i32::try_from(partitions).expect("the range is that of i32"),
-        replication: reader.value(
-            "KAFKA_TOPIC_REPLICATION_FACTOR",
-            raw.topic_replication_factor.as_ref(),
-            -1,
-            "a whole number from 1 to 100, or -1 for the brokers' default",
-            |text| text.parse().ok().filter(|number| *number == -1 || (1..=100).contains(number)),
-        ),
-        dead_letter_retention: reader.value(
-            "KAFKA_DLQ_RETENTION",
-            raw.dlq_retention.as_ref(),
-            Duration::from_secs(30 * 24 * 3600),
-            "a duration such as 12h or 30d, from 1m to 3650d",
-            |text| values::retention(text).filter(|it| (60..=3650 * 24 * 3600).contains(&it.as_secs())),
-        ),
-    }
-}
-
-fn smtp(reader: &mut Reader, raw: &SmtpVariables, other: &OtherVariables) -> Smtp {
-    let expected_host = "the relay's host name or address";
-    let host = reader.optional("SMTP_HOST", raw.host.as_ref(), expected_host, |text| {
-        let legal = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
-        legal.then(|| text.trim_matches(['[', ']']).to_owned())
-    });
-    if host.is_none() && raw.host.as_ref().is_none_or(|text| text.trim().is_empty()) {
-        reader.problem("SMTP_HOST", None, expected_host);
-    }
-    let host = host.unwrap_or_default();
-    let port = reader.value("SMTP_PORT", raw.port.as_ref(), 587, "a port from 1 to 65535", |text| {
-        text.parse().ok().filter(|port: &u16| *port > 0)
-    });
-    let by_port = match port {
-        465 => Encryption::Tls,
-        25 | 1025 | 2525 => Encryption::None,
-        _ => Encryption::StartTls,
-    };
-    let encryption =
-        reader.value("SMTP_ENCRYPTION", raw.encryption.as_ref(), by_port, "none, starttls or tls", |text| {
-            match text.to_ascii_lowercase().as_str() {
-                "none" => Some(Encryption::None),
-                "starttls" => Some(Encryption::StartTls),
-                "tls" => Some(Encryption::Tls),
-                _ => None,
-            }
-        });
-    let allow_insecure_auth = reader.value(
-        "SMTP_ALLOW_INSECURE_AUTH",
-        raw.allow_insecure_auth.as_ref(),
-        false,
-        "true or false",
-        values::boolean,
-    );
-    let (credentials, auth) = login::read(
-        reader,
-        &login::Texts {
-            users: [("SMTP_USER", raw.user.as_ref()), ("SMTP_USERNAME", raw.username.as_ref())],
-            password: raw.password.as_ref(),
-            password_file: raw.password_file.as_ref(),
-            token_file: raw.token_file.as_ref(),
-            auth: raw.auth.as_ref(),
-        },
-    );
-    if credentials.is_some() && encryption == Encryption::None && !allow_insecure_auth && !is_this_host(&host) {
-        let expected = "starttls or tls, since SMTP_USER is set: a secret does not cross an unencrypted connection \
-                        to another host unless SMTP_ALLOW_INSECURE_AUTH=true";
-        reader.problem("SMTP_ENCRYPTION", Some("none"), expected);
-    }
-    let (sessions_name, sessions_text) = reader
-        .either(("SMTP_SESSIONS", raw.sessions.as_ref()), ("EMAIL_WORKER_COUNT", other.email_worker_count.as_ref()));
-    let sessions = reader.number(sessions_name, sessions_text, 16, 1, 1000);
-    let reserved_default = if sessions < 8 { 0 } else { sessions / 8 };
-    Smtp {
-        port,
-        encryption,
-        credentials,
-        auth,
-        allow_insecure_auth,
-        ca_file: raw.ca_file.as_ref().filter(|text| !text.is_empty()).map(PathBuf::from),
-        identity: login::identity(reader, raw.certificate_file.as_ref(), raw.key_file.as_ref()),
-        hello_name: reader.value(
-            "SMTP_HELLO_NAME",
-            raw.hello_name.as_ref(),
-            default_hello_name(),
-            "a host name such as mailer.example.com",
-            hello_name,
-        ),
-        sessions,
-        sessions_reserved: reader.number(
-            "SMTP_SESSIONS_RESERVED",
-            raw.sessions_reserved.as_ref(),
-            reserved_default,
-            0,
-            sessions - 1,
-        ),
-        max_messages_per_session: u32::try_from(reader.number(
-            "SMTP_MAX_MESSAGES_PER_SESSION",
-            raw.max_messages_per_session.as_ref(),
-            100,
-            1,
-            1_000_000,
-        ))
-        .expect("the range is that of u32"),
-        idle_timeout: reader.duration("SMTP_IDLE_TIMEOUT", raw.idle_timeout.as_ref(), Duration::from_secs(30)),
-        timeouts: timeouts(reader, raw),
-        throttle_replies: reader.value(
-            "SMTP_THROTTLE_REPLIES",
-            raw.throttle_replies.as_ref(),
-            [super::ReplyPattern::Enhanced(5, 4, 5)].into(),
-            "codes such as 452 or 5.4.5, separated by commas",
-            |text| text.split(',').map(|part| values::reply_pattern(part.trim())).collect(),
-        ),
-        rate_limit: reader.optional(
-            "SMTP_RATE_LIMIT",
-            raw.rate_limit.as_ref(),
-            "mails in a second, a minute or an hour such as 14/s, 600/min or 50000/h, up to 1000000",
-            values::rate_limit,
-        ),
-        host,
-    }
-}
-
-fn timeouts(reader: &mut Reader, raw: &SmtpVariables) -> Timeouts {
-    let seconds = Duration::from_secs;
-    Timeouts {
-        connect: reader.duration("SMTP_CONNECT_TIMEOUT", raw.connect_timeout.as_ref(), seconds(10)),
-        tls: reader.duration("SMTP_TLS_TIMEOUT", raw.tls_timeout.as_ref(), seconds(30)),
-        greeting: reader.duration("SMTP_GREETING_TIMEOUT", raw.greeting_timeout.as_ref(), seconds(60)),
-        auth: reader.duration("SMTP_AUTH_TIMEOUT", raw.auth_timeout.as_ref(), seconds(60)),
-        command: reader.duration("SMTP_COMMAND_TIMEOUT", raw.command_timeout.as_ref(), seconds(300)),
-        data: reader.duration("SMTP_DATA_TIMEOUT", raw.data_timeout.as_ref(), seconds(120)),
-        body: reader.duration("SMTP_BODY_TIMEOUT", raw.body_timeout.as_ref(), seconds(180)),
-        final_dot: reader.duration("SMTP_FINAL_DOT_TIMEOUT", raw.final_dot_timeout.as_ref(), seconds(600)),
-        quit: reader.duration("SMTP_QUIT_TIMEOUT", raw.quit_timeout.as_ref(), seconds(2)),
-    }
-}
-
 fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mail {
     Mail {
         from: reader.optional("MAIL_FROM", raw.from.as_ref(), "a mailbox such as Shop <shop@example.com>", |text| {
@@ -435,25 +216,4 @@ fn retry(reader: &mut Reader, raw: &RetryVariables) -> Retry {
 /// Whether a session takes it as a sender.
 fn is_envelope_address(address: &Address) -> bool {
     Outgoing::new(Some(address), std::slice::from_ref(address), b"").is_ok()
-}
-
-/// Whether a connection to this host stays on this host.
-fn is_this_host(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn hello_name(text: &str) -> Option<String> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
-    let literal = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let legal = match literal {
-        Some(address) => address.trim_start_matches("IPv6:").parse::<IpAddr>().is_ok(),
-        None => !text.is_empty() && text.len() <= 255 && text.chars().all(legal) && !text.starts_with(['-', '.']),
-    };
-    legal.then(|| text.to_owned())
-}
-
-/// The kernel's host name where it can be read and stand in EHLO, else `localhost`.
-fn default_hello_name() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    hello_name(name.trim()).unwrap_or_else(|| "localhost".to_owned())
 }

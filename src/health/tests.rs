@@ -58,6 +58,7 @@ pub(crate) fn facts() -> Facts {
         waiting: [0; 3],
         takeable: false,
         letters_written: true,
+        spans_dropped: 0,
         fetch_patience: seconds(7),
     }
 }

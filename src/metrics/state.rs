@@ -85,12 +85,18 @@ fn pipeline(facts: &Facts, out: &mut Out<'_>) -> fmt::Result {
         "postlane_dead_letters_writable",
         "Whether dead letters can be written, as far as the last look and the last attempts have shown.",
         u64::from(facts.dead_letters().ready),
+    )?;
+    out.counter(
+        "postlane_trace_spans_dropped",
+        "Spans that the collector did not take, or for which the queue had no room.",
+        facts.spans_dropped,
     )
 }
 
 fn partitions(facts: &Facts, out: &mut Out<'_>) -> fmt::Result {
-    fn labels(partition: &PartitionFacts) -> [(&'static str, String); 2] {
-        [("topic", partition.topic.to_string()), ("partition", partition.number.to_string())]
+    fn labels(partition: &PartitionFacts) -> [(&'static str, String); 3] {
+        let (topic, number) = (partition.topic.to_string(), partition.number.to_string());
+        [("lane", lane_name(partition.lane).to_owned()), ("topic", topic), ("partition", number)]
     }
     let all = || facts.present_partitions();
     out.gauges(

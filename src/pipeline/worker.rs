@@ -17,8 +17,8 @@ use crate::{
     mask,
     schedule::Slot,
     smtp::{
-        Attempt, Class, Connector, Observer, Outgoing, Progress, Session, Stage, Verdict, classify,
-        relay::{Pass, Permit, SessionPlace},
+        Attempt, Class, Connector, Observer, OpenPhase, Outgoing, Progress, Session, Stage, Verdict, classify,
+        relay::{Pass, Permit, SessionPlace, Trouble},
     },
 };
 
@@ -288,12 +288,13 @@ impl Worker {
             }
             Some(Err(error)) => {
                 let (relay, why) = (&self.pipeline.relay, mask::text(&chain(&error)));
-                if error.is_login_refused() {
-                    relay.login_refused(pass, &why);
-                } else {
-                    let full = error.reply().is_some_and(|reply| reply.code == 421);
-                    relay.session_failed(pass, full, &why);
-                }
+                let trouble = match (error.phase(), error.reply()) {
+                    _ if error.is_login_refused() => Trouble::Login,
+                    (OpenPhase::Connect, _) => Trouble::Unreachable,
+                    (_, Some(reply)) if reply.code == 421 => Trouble::Full,
+                    _ => Trouble::Other,
+                };
+                relay.session_failed(pass, trouble, &why);
                 drop(place);
                 if error.is_about_secret() {
                     self.watch_secret();

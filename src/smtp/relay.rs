@@ -34,8 +34,10 @@ const FIRST_PROBE: Duration = Duration::from_secs(1);
 pub const MISCONFIGURED_AFTER: u32 = 20;
 /// Time after which one more session is tried where the relay took no further one.
 const FULL_FOR: Duration = Duration::from_secs(30);
-/// Longest delay between two probes of a relay that refuses every mail at MAIL.
-const MISCONFIGURED_DELAY: Duration = Duration::from_secs(30);
+/// Longest delay between two probes of a relay that answers, but lets no session through or refuses every mail.
+const ANSWERING_DELAY: Duration = Duration::from_secs(30);
+/// Longest delay between two probes where nobody answers: a connect costs nobody anything.
+const UNREACHABLE_DELAY: Duration = Duration::from_secs(10);
 /// Senders that are remembered as refused at the most.
 const REFUSED_SENDERS: usize = 1000;
 /// First delay after a login that was refused, and its growth: three logins in ten minutes lock no account.
@@ -86,6 +88,19 @@ struct State {
     rate: Rate,
 }
 
+/// Why a session could not be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// There is no connection.
+    Unreachable,
+    /// The relay answered 421.
+    Full,
+    /// The relay refused the login for good: it locks accounts that fail too often.
+    Login,
+    /// Something between the banner and the login.
+    Other,
+}
+
 /// Whose fault a refusal at MAIL is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -111,7 +126,7 @@ pub struct Relay {
 impl Relay {
     /// A relay that is taken to be up, for `sessions` sessions of which `reserved` are for the high lane alone.
     ///
-    /// `max_delay` bounds the delay between two probes of a relay that is down.
+    /// `max_delay` bounds the delay between two probes of a relay that refuses our login; others are probed more often.
     pub fn new(sessions: usize, reserved: usize, max_delay: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -212,19 +227,6 @@ impl Relay {
         let _ = timeout_at(retry_at, changed).await;
     }
 
-    /// No new session got through. `full` says that the relay answered 421.
-    ///
-    /// Where other sessions work nothing pauses: with 421 there are fewer sessions for a while, with anything else a
-    /// further one is tried after growing delays.
-    pub fn session_failed(&self, pass: Pass, full: bool, why: &str) {
-        self.no_session(pass, full, false, why);
-    }
-
-    /// The same for a login that was refused: the delays are longer, since relays lock accounts that fail too often.
-    pub fn login_refused(&self, pass: Pass, why: &str) {
-        self.no_session(pass, false, true, why);
-    }
-
     /// What was wrong may be right again: the next session is tried at once.
     pub fn try_again(&self) {
         let mut state = self.lock();
@@ -241,7 +243,12 @@ impl Relay {
         self.changed.notify_waiters();
     }
 
-    fn no_session(&self, pass: Pass, full: bool, login: bool, why: &str) {
+    /// No new session got through.
+    ///
+    /// Where other sessions work nothing pauses: with 421 there are fewer sessions for a while, with anything else a
+    /// further one is tried after growing delays.
+    pub fn session_failed(&self, pass: Pass, trouble: Trouble, why: &str) {
+        let (full, login) = (trouble == Trouble::Full, trouble == Trouble::Login);
         {
             let mut state = self.lock();
             let now = Instant::now();
@@ -272,17 +279,22 @@ impl Relay {
                 return;
             }
         }
-        self.shut(pass, why, login, Duration::MAX);
+        let most = match trouble {
+            Trouble::Unreachable => UNREACHABLE_DELAY,
+            Trouble::Full | Trouble::Other => ANSWERING_DELAY,
+            Trouble::Login => Duration::MAX,
+        };
+        self.shut(pass, why, login, most);
     }
 
-    /// The relay takes no mail at all: nothing is sent until a probe gets through.
+    /// The relay locks us out: nothing is sent until a probe gets through.
     pub fn down(&self, pass: Pass, why: &str) {
         self.shut(pass, why, false, Duration::MAX);
     }
 
-    /// The relay refuses every mail, or so it seems: it answers, so it is asked again within half a minute.
-    pub fn misconfigured(&self, pass: Pass, why: &str) {
-        self.shut(pass, why, false, MISCONFIGURED_DELAY);
+    /// The relay refuses every mail or breaks off, or so it seems: it answers, so it is asked again within half a minute.
+    pub fn unfit(&self, pass: Pass, why: &str) {
+        self.shut(pass, why, false, ANSWERING_DELAY);
     }
 
     fn shut(&self, mut pass: Pass, why: &str, login: bool, most: Duration) {

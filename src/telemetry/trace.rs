@@ -16,7 +16,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
-use super::context;
+use super::{context, queue::Dropped};
 use crate::{
     config::Config,
     event::{Message, Priority},
@@ -35,6 +35,7 @@ pub struct Traces(Option<Arc<Maker>>);
 
 struct Maker {
     tracer: SdkTracer,
+    dropped: Dropped,
     group: Arc<str>,
     dead_letters: Arc<str>,
     relay: Arc<str>,
@@ -52,14 +53,20 @@ impl fmt::Debug for Traces {
 pub struct Begun(Option<SystemTime>);
 
 impl Traces {
-    pub(super) fn new(tracer: SdkTracer, config: &Config) -> Self {
+    pub(super) fn new(tracer: SdkTracer, dropped: Dropped, config: &Config) -> Self {
         Self(Some(Arc::new(Maker {
             tracer,
+            dropped,
             group: config.kafka.group_id.as_str().into(),
             dead_letters: config.kafka.topic_dead_letters.as_str().into(),
             relay: config.smtp.host.as_str().into(),
             port: config.smtp.port.into(),
         })))
+    }
+
+    /// Spans that no collector has got since the start.
+    pub fn dropped(&self) -> u64 {
+        self.0.as_ref().map_or(0, |maker| maker.dropped.count())
     }
 
     /// Now, for [`Traces::of`].

@@ -42,9 +42,12 @@ async fn what_was_done_is_counted() {
         (format!("postlane_records_fetched_total{{topic=\"{}\"}}", topics.normal), 3.0),
         (format!("postlane_records_fetched_total{{topic=\"{}\"}}", topics.high), 2.0),
         (format!("postlane_records_fetched_total{{topic=\"{}\"}}", topics.low), 2.0),
-        (format!("postlane_in_flight_records{{topic=\"{}\",partition=\"0\"}}", topics.high), 0.0),
-        (format!("postlane_oldest_unsettled_age_seconds{{topic=\"{}\",partition=\"0\"}}", topics.high), 0.0),
-        (format!("postlane_partition_halted{{topic=\"{}\",partition=\"0\"}}", topics.low), 0.0),
+        (format!("postlane_in_flight_records{{lane=\"high\",topic=\"{}\",partition=\"0\"}}", topics.high), 0.0),
+        (
+            format!("postlane_oldest_unsettled_age_seconds{{lane=\"high\",topic=\"{}\",partition=\"0\"}}", topics.high),
+            0.0,
+        ),
+        (format!("postlane_partition_halted{{lane=\"low\",topic=\"{}\",partition=\"0\"}}", topics.low), 0.0),
     ] {
         assert_eq!(metrics.value(&series), value, "{series}");
     }
@@ -98,8 +101,11 @@ async fn a_backlog_that_waits_for_the_relay_is_seen_as_it_grows_and_goes() {
     bed.publish(Priority::Normal, mails("n", 0..20)).await;
     let mut service = bed.start();
     let operator = Operator::of(&mut service).await;
-    let lag = format!("postlane_lag_records{{topic=\"{}\",partition=\"0\"}}", bed.names.normal);
-    let age = format!("postlane_oldest_unsettled_age_seconds{{topic=\"{}\",partition=\"0\"}}", bed.names.normal);
+    let lag = format!("postlane_lag_records{{lane=\"normal\",topic=\"{}\",partition=\"0\"}}", bed.names.normal);
+    let age = format!(
+        "postlane_oldest_unsettled_age_seconds{{lane=\"normal\",topic=\"{}\",partition=\"0\"}}",
+        bed.names.normal
+    );
     let lags = |wanted: f64| {
         let lag = lag.clone();
         move |metrics: &Metrics| metrics.series().contains(&&lag) && metrics.value(&lag) == wanted
@@ -115,7 +121,8 @@ async fn a_backlog_that_waits_for_the_relay_is_seen_as_it_grows_and_goes() {
     bed.publish(Priority::Normal, mails("n", 20..35)).await;
     let metrics = operator.wait_for_metrics("the new ones lag", lags(35.0)).await;
     assert!(metrics.value(r#"postlane_ready_mails{lane="normal"}"#) <= 3.0);
-    let waiting = format!("postlane_in_flight_records{{topic=\"{}\",partition=\"0\"}}", bed.names.normal);
+    let waiting =
+        format!("postlane_in_flight_records{{lane=\"normal\",topic=\"{}\",partition=\"0\"}}", bed.names.normal);
     assert!(metrics.value(&waiting) <= 5.0, "the buffer, and the record that waits for a place in it");
     bed.smtp.start_again().await.expect("the same port");
     bed.smtp.wait_for_mails(35, SOON).await.expect("all of them");
@@ -145,7 +152,7 @@ async fn retries_and_throttling_are_seen_while_they_last() {
     assert_eq!(metrics.value("postlane_throttled_total"), 1.0);
     assert_eq!(metrics.value(r#"postlane_attempts_total{lane="low",class="throttled"}"#), 1.0);
     assert!(metrics.value("postlane_smtp_rate_limit") <= 10.0);
-    let lag = format!("postlane_lag_records{{topic=\"{}\",partition=\"0\"}}", bed.names.low);
+    let lag = format!("postlane_lag_records{{lane=\"low\",topic=\"{}\",partition=\"0\"}}", bed.names.low);
     assert_eq!(metrics.value(&lag), 2.0, "what waits is not settled");
     // nothing is settled, so nothing is due
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -30,6 +30,23 @@ async fn down_lets_one_probe_through_after_growing_delays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_that_costs_little_to_ask_is_asked_often() {
+    for (trouble, longest) in [(Trouble::Unreachable, 10.0), (Trouble::Other, 30.0), (Trouble::Full, 30.0)] {
+        let relay = relay();
+        relay.session_failed(pass(&relay), trouble, "no session");
+        let mut waited = 0.0_f64;
+        for _ in 0..8 {
+            let before = Instant::now();
+            let probe = relay.admit().await;
+            waited = before.elapsed().as_secs_f64();
+            assert!(waited <= longest, "{trouble:?}: {waited}");
+            relay.session_failed(probe, trouble, "no session");
+        }
+        assert!(waited >= longest * 0.9, "{trouble:?}: {waited}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_probe_that_gets_an_answer_opens_the_gate() {
     let relay = relay();
     relay.down(pass(&relay), "gone");
@@ -67,7 +84,7 @@ async fn refused_sessions_beside_working_ones_pause_nothing() {
     places.iter_mut().for_each(SessionPlace::establish);
     relay.accepted("a@example.com");
     let further = relay.try_session().unwrap();
-    relay.session_failed(pass(&relay), true, "421 too many connections");
+    relay.session_failed(pass(&relay), Trouble::Full, "421 too many connections");
     drop(further);
     assert!(!pass(&relay).is_probe());
     assert!(relay.try_session().is_none(), "no fifth session for a while");
@@ -83,7 +100,7 @@ async fn refused_sessions_beside_working_ones_pause_nothing() {
 async fn refused_sessions_without_a_working_one_are_a_relay_that_is_down() {
     let relay = relay();
     let place = relay.try_session().unwrap();
-    relay.session_failed(pass(&relay), true, "421 closing");
+    relay.session_failed(pass(&relay), Trouble::Full, "421 closing");
     drop(place);
     assert!(relay.admit().now_or_never().is_none());
 }
@@ -93,13 +110,13 @@ async fn of_sessions_that_are_opened_at_once_the_last_one_decides() {
     let relay = relay();
     let mut places: Vec<SessionPlace> = (0..16).map(|_| relay.try_session().unwrap()).collect();
     for _ in 0..12 {
-        relay.session_failed(pass(&relay), true, "421 too many connections");
+        relay.session_failed(pass(&relay), Trouble::Full, "421 too many connections");
         places.pop();
     }
     assert!(!pass(&relay).is_probe(), "four of them may still get through");
     assert!(relay.try_session().is_none());
     for _ in 0..4 {
-        relay.session_failed(pass(&relay), true, "421 closing");
+        relay.session_failed(pass(&relay), Trouble::Full, "421 closing");
         places.pop();
     }
     assert!(relay.admit().now_or_never().is_none(), "none got through");
@@ -152,7 +169,7 @@ async fn a_relay_that_restarts_gets_as_many_sessions_as_before() {
     let again = |relay: &Arc<Relay>| {
         // the first further one tells, those behind it wait
         let place = relay.try_session();
-        relay.session_failed(pass(relay), false, "connection refused");
+        relay.session_failed(pass(relay), Trouble::Unreachable, "connection refused");
         drop(place);
     };
     while let Some(place) = places.pop() {
@@ -173,7 +190,7 @@ async fn a_further_session_that_fails_is_tried_again_one_at_a_time() {
     relay.accepted("a@example.com");
     for seconds in [1, 2, 4] {
         let failing = relay.try_session().unwrap();
-        relay.session_failed(pass(&relay), false, "AUTH failed");
+        relay.session_failed(pass(&relay), Trouble::Other, "AUTH failed");
         drop(failing);
         assert!(relay.is_open());
         assert!(relay.try_session().is_none(), "not at once");
@@ -190,12 +207,12 @@ async fn a_further_session_that_fails_is_tried_again_one_at_a_time() {
 #[tokio::test(start_paused = true)]
 async fn a_relay_that_refuses_every_mail_is_asked_again_within_half_a_minute() {
     let relay = relay();
-    relay.misconfigured(pass(&relay), "refused");
+    relay.unfit(pass(&relay), "refused");
     for _ in 0..12 {
         let before = Instant::now();
         let probe = relay.admit().await;
-        assert!(before.elapsed() <= MISCONFIGURED_DELAY);
-        relay.misconfigured(probe, "refused");
+        assert!(before.elapsed() <= ANSWERING_DELAY);
+        relay.unfit(probe, "refused");
     }
 }
 
@@ -306,20 +323,20 @@ async fn who_gives_up_waiting_or_sends_nothing_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn refused_logins_are_few_until_something_has_changed() {
     let relay = relay();
-    relay.login_refused(pass(&relay), "535");
+    relay.session_failed(pass(&relay), Trouble::Login, "535");
     let start = Instant::now();
     for expected in [30.0, 150.0, 630.0, 1530.0] {
         let probe = relay.admit().await;
         let at = start.elapsed().as_secs_f64();
         assert!((at - expected).abs() < expected * 0.11, "{at} instead of {expected}");
-        relay.login_refused(probe, "535");
+        relay.session_failed(probe, Trouble::Login, "535");
     }
     assert!(relay.admit().now_or_never().is_none());
     relay.try_again();
     let probe = pass(&relay);
     assert!(probe.is_probe());
     relay.answered(probe);
-    relay.login_refused(pass(&relay), "535");
+    relay.session_failed(pass(&relay), Trouble::Login, "535");
     let before = Instant::now();
     drop(relay.admit().await);
     assert!(before.elapsed() <= Duration::from_secs(33), "from the start again");
@@ -331,7 +348,7 @@ async fn a_refused_login_beside_working_sessions_is_not_hammered_either() {
     let mut working = relay.try_session().unwrap();
     working.establish();
     relay.accepted("a@example.com");
-    relay.login_refused(pass(&relay), "535");
+    relay.session_failed(pass(&relay), Trouble::Login, "535");
     assert!(relay.is_open());
     let before = Instant::now();
     relay.session_free().await;

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{AuthMethod, Credentials, SecretSource, reader::Reader};
+use super::{
+    super::{AuthMethod, Credentials, SecretSource},
+    Reader,
+};
 
 /// The texts of the variables.
 pub(super) struct Texts<'a> {
