@@ -105,11 +105,16 @@ impl Facts {
                 if self.partitions.iter().any(answered) {
                     None
                 } else {
-                    unanswered.or_else(|| match (last_look, self.assignment.commit_waits) {
-                        (Brokers::Silent(why), _) => Some(why.clone()),
-                        (_, Some(waits)) if waits > PATIENCE => Some(format!("a commit waits since {}", span(waits))),
+                    match (unanswered, last_look, self.assignment.commit_waits) {
+                        // the partition knows since when, the look for topics why
+                        (Some(unanswered), Brokers::Silent(why), _) => Some(format!("{unanswered}; {why}")),
+                        (Some(unanswered), ..) => Some(unanswered),
+                        (None, Brokers::Silent(why), _) => Some(why.clone()),
+                        (None, _, Some(waits)) if waits > PATIENCE => {
+                            Some(format!("a commit waits since {}", span(waits)))
+                        }
                         _ => None,
-                    })
+                    }
                 }
             }
         };

@@ -139,6 +139,13 @@ fn where_nothing_is_asked_the_last_look_and_the_commit_tell_of_the_brokers() {
         partition.vitals.reading = Reading::Answered;
     }
     assert!(facts.broker().ready);
+    // what a partition waits for, and why the brokers are gone
+    let mut denied = facts.clone();
+    denied.partitions[0].vitals.halted = Some((Halt::Denied, seconds(4)));
+    denied.assignment.brokers = Brokers::Silent("the login is refused".to_owned());
+    let expected = "h-0 cannot be read since 4s: the broker denies it; the login is refused";
+    assert_eq!(denied.broker().detail.as_deref(), Some(expected));
+
     facts.assignment.brokers = Brokers::Silent("gone".to_owned());
     assert_eq!(facts.broker().detail.as_deref(), Some("gone"));
     facts.assignment.brokers = Brokers::Answering;
