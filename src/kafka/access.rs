@@ -155,8 +155,8 @@ impl Access {
         let mut gate = self.gate();
         let Some(refused) = gate.as_mut() else { return Ok(()) };
         if refused.secret.is_some() && refused.secret.as_ref() != secret {
-            *gate = None;
             self.proven.store(false, Ordering::Release);
+            *gate = None;
             return Ok(());
         }
         let now = Instant::now();
