@@ -106,7 +106,7 @@ impl Tokens {
 
     async fn ask(&self) -> Result<(Secret, Duration), String> {
         let url = self.endpoint.url.split('?').next().unwrap_or_default();
-        let secret = self.endpoint.client_secret.read().map_err(|error| chain(&error))?;
+        let secret = self.endpoint.client_secret.load().await.map_err(|error| chain(&error))?;
         let client = self.client().map_err(|error| chain(&error))?;
         let basic = BASE64.encode(format!("{}:{}", self.endpoint.client_id, secret.reveal()).as_bytes());
         let mut form = "grant_type=client_credentials".to_owned();
