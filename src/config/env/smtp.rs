@@ -9,10 +9,16 @@ use super::{
 
 pub(super) fn smtp(reader: &mut Reader, raw: &SmtpVariables, other: &OtherVariables) -> Smtp {
     let expected_host = "the relay's host name or address";
-    let host = reader.optional("SMTP_HOST", raw.host.as_ref(), expected_host, |text| {
-        let legal = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
-        legal.then(|| text.trim_matches(['[', ']']).to_owned())
-    });
+    let host = if raw.host.as_ref().is_some_and(|text| text.contains('@')) {
+        // a password may stand before it
+        reader.problem("SMTP_HOST", Some("***"), format!("{expected_host} alone: who we are is SMTP_USER"));
+        None
+    } else {
+        reader.optional("SMTP_HOST", raw.host.as_ref(), expected_host, |text| {
+            let legal = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
+            legal.then(|| text.trim_matches(['[', ']']).to_owned())
+        })
+    };
     if host.is_none() && raw.host.as_ref().is_none_or(|text| text.trim().is_empty()) {
         reader.problem("SMTP_HOST", None, expected_host);
     }
@@ -122,6 +128,18 @@ fn timeouts(reader: &mut Reader, raw: &SmtpVariables) -> Timeouts {
         body: reader.duration("SMTP_BODY_TIMEOUT", raw.body_timeout.as_ref(), seconds(180)),
         final_dot: reader.duration("SMTP_FINAL_DOT_TIMEOUT", raw.final_dot_timeout.as_ref(), seconds(600)),
         quit: reader.duration("SMTP_QUIT_TIMEOUT", raw.quit_timeout.as_ref(), seconds(2)),
+    }
+}
+
+impl Smtp {
+    /// What an operator should know of these settings although they are allowed.
+    pub fn warning(&self) -> Option<&'static str> {
+        let credentials = self.credentials.as_ref().filter(|_| self.encryption == Encryption::None)?;
+        (!is_this_host(&self.host)).then_some(if credentials.password.is_some() {
+            "SMTP_ALLOW_INSECURE_AUTH=true with SMTP_ENCRYPTION=none: the password crosses the network in the clear"
+        } else {
+            "SMTP_ALLOW_INSECURE_AUTH=true with SMTP_ENCRYPTION=none: the token crosses the network in the clear"
+        })
     }
 }
 
