@@ -92,10 +92,13 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let templates = Templates::load(config.mail.templates_dir.as_deref())?;
     let connector = smtp::Connector::new(&config.smtp)?;
     let dial = client::Connector::new(&config.kafka)?;
-    for warning in [config.kafka.security.warning(), config.smtp.warning()].into_iter().flatten() {
+    if let Some(warning) = config.kafka.security.warning() {
         warn!("{warning}");
     }
     let mut signals = Signals::new().map_err(Error::Signals)?;
+    if let Some(warning) = config.smtp.warning() {
+        warn!("{warning}");
+    }
     let http = match config.http_addr {
         Some(address) => Some(http::Server::bind(address).await?),
         None => None,

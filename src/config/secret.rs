@@ -101,7 +101,7 @@ impl SecretSource {
             Self::Value(secret) => Ok(secret.clone()),
             Self::File { variable, path } => {
                 let own = path.clone();
-                let content = file::apart(path, move || file::read(&own, MAX_FILE)).await.flatten();
+                let content = file::apart(path, move || file::read(&own, MAX_FILE)).await.and_then(|content| content);
                 secret(variable, path, content)
             }
         }

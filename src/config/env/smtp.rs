@@ -8,21 +8,7 @@ use super::{
 };
 
 pub(super) fn smtp(reader: &mut Reader, raw: &SmtpVariables, other: &OtherVariables) -> Smtp {
-    let expected_host = "the relay's host name or address";
-    let host = if raw.host.as_ref().is_some_and(|text| text.contains('@')) {
-        // a password may stand before it
-        reader.problem("SMTP_HOST", Some("***"), format!("{expected_host} alone: who we are is SMTP_USER"));
-        None
-    } else {
-        reader.optional("SMTP_HOST", raw.host.as_ref(), expected_host, |text| {
-            let legal = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
-            legal.then(|| text.trim_matches(['[', ']']).to_owned())
-        })
-    };
-    if host.is_none() && raw.host.as_ref().is_none_or(|text| text.trim().is_empty()) {
-        reader.problem("SMTP_HOST", None, expected_host);
-    }
-    let host = host.unwrap_or_default();
+    let host = host(reader, raw.host.as_ref());
     let port = reader.value("SMTP_PORT", raw.port.as_ref(), 587, "a port from 1 to 65535", |text| {
         text.parse().ok().filter(|port: &u16| *port > 0)
     });
@@ -114,6 +100,23 @@ pub(super) fn smtp(reader: &mut Reader, raw: &SmtpVariables, other: &OtherVariab
         ),
         host,
     }
+}
+
+/// Empty where it is absent or wrong.
+fn host(reader: &mut Reader, text: Option<&String>) -> String {
+    let (variable, expected) = ("SMTP_HOST", "the relay's host name or address");
+    match text.map(|text| text.trim()).filter(|text| !text.is_empty()) {
+        None => reader.problem(variable, None, expected),
+        // a password may stand before it
+        Some(text) if text.contains('@') => {
+            reader.problem(variable, Some("***"), format!("{expected} alone: the user is SMTP_USER"));
+        }
+        Some(text) if text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c)) => {
+            return text.trim_matches(['[', ']']).to_owned();
+        }
+        Some(text) => reader.problem(variable, Some(text), expected),
+    }
+    String::new()
 }
 
 fn timeouts(reader: &mut Reader, raw: &SmtpVariables) -> Timeouts {
