@@ -300,4 +300,8 @@ impl Progress for Partition {
     fn stored(&self, offset: i64) {
         self.note_committed(offset);
     }
+
+    fn listed(&self, listed: bool) {
+        self.note_listed(listed);
+    }
 }

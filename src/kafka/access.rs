@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use rskafka::client::{Credentials as RskafkaCredentials, OauthBearerCredentials, SaslConfig};
 use rustls::ClientConfig;
 use tokio::time::Instant;
+use tracing::info;
 
 use super::{
     sasl::Credentials,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     chain::chain,
-    config::{Login, PasswordMechanism, Secret, Security, TokenSource},
+    config::{Login, PasswordMechanism, Secret, SecretSource, Security, TokenSource},
     tls,
 };
 
@@ -97,9 +98,13 @@ impl Access {
         Ok(Some(match &self.security.login {
             None => return Ok(None),
             Some(Login::Password { mechanism, username, password }) => {
+                let variables = match password {
+                    SecretSource::Value(_) => "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+                    SecretSource::File { .. } => "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD_FILE",
+                };
                 let password = password.load().await.map_err(unread)?;
                 self.pass(Some(&password))?;
-                Credentials::Password { mechanism: *mechanism, username: username.clone(), password }
+                Credentials::Password { mechanism: *mechanism, username: username.clone(), password, variables }
             }
             Some(Login::OauthBearer { token, extensions }) => {
                 let (token, variables) = match (token, &self.tokens) {
@@ -129,6 +134,7 @@ impl Access {
         let Some(refused) = gate.as_mut() else { return Ok(()) };
         if refused.secret.is_some() && refused.secret.as_ref() != secret {
             *gate = None;
+            info!("the file of the brokers' password or token has changed: trying again");
             return Ok(());
         }
         let now = Instant::now();
@@ -178,7 +184,7 @@ impl Access {
     /// The same credentials for rskafka. Tokens are asked for anew at each of its connections.
     pub(super) fn sasl_config(self: &Arc<Self>, credentials: Credentials) -> SaslConfig {
         match credentials {
-            Credentials::Password { mechanism, username, password } => {
+            Credentials::Password { mechanism, username, password, .. } => {
                 let credentials = RskafkaCredentials::new(username, password.reveal().to_owned());
                 match mechanism {
                     PasswordMechanism::Plain => SaslConfig::Plain(credentials),
@@ -214,7 +220,6 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SecretSource;
 
     fn access(password: SecretSource) -> Access {
         let username = "u".to_owned();
@@ -256,10 +261,11 @@ mod tests {
         access.refused(&credentials(&access).await.expect("read"), "b:1", "no");
         assert!(credentials(&access).await.is_err());
         write("new\n");
-        let Credentials::Password { password, .. } = credentials(&access).await.expect("tried") else {
+        let Credentials::Password { password, variables, .. } = credentials(&access).await.expect("tried") else {
             panic!("a password");
         };
         assert_eq!(password.reveal(), "new");
+        assert_eq!(variables, "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD_FILE");
         std::fs::remove_file(file.path()).expect("removed");
         let text = credentials(&access).await.expect_err("no file").to_string();
         assert!(text.starts_with("KAFKA_SASL_PASSWORD_FILE: cannot read"), "{text}");

@@ -32,8 +32,8 @@ const ADMIT_FAILURE: &[u8] = &[1];
 /// Who we are, for one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Credentials {
-    /// User and password.
-    Password { mechanism: PasswordMechanism, username: String, password: Secret },
+    /// User and password, and the variables to look at when they are refused.
+    Password { mechanism: PasswordMechanism, username: String, password: Secret, variables: &'static str },
     /// A bearer token, and the variables to look at when it is refused.
     Token { token: Secret, extensions: Vec<(String, String)>, variables: &'static str },
 }
@@ -49,8 +49,7 @@ impl Credentials {
     /// The variables to look at when they are refused.
     fn variables(&self) -> &'static str {
         match self {
-            Self::Password { .. } => "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
-            Self::Token { variables, .. } => variables,
+            Self::Password { variables, .. } | Self::Token { variables, .. } => variables,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns when a session is opened, used again and closed. What an attempt means for its mail is [`Pipeline`]'s.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
@@ -177,7 +177,7 @@ impl Worker {
                 shutdown.cut_all.cancelled().await;
             }
         };
-        self.station.busy_within(self.settings.timeouts.attempt(mail.recipients.len(), mail.bytes.len()));
+        self.station.busy_within(self.deadlines(mail));
         let open: Vec<usize> = job.attempts.as_ref().map(|attempts| attempts.open().collect()).unwrap_or_default();
         let (begun, recipients) = (job.trace.begin(), open.len());
         let attempted = tokio::select! {
@@ -220,7 +220,7 @@ impl Worker {
             if matches!(verdict, Verdict::All(Class::Stale { .. })) && !renewed {
                 renewed = true;
                 self.held = None;
-                permit = self.further(permit).await;
+                permit = self.further(permit, self.deadlines(mail)).await;
                 continue;
             }
             let each = match verdict {
@@ -234,15 +234,24 @@ impl Worker {
             if open.is_empty() {
                 return (Attempted { classes, interrupted: false }, Some(pass));
             }
-            permit = self.further(permit).await;
+            permit = self.further(permit, self.deadlines(mail)).await;
         }
     }
 
-    /// Leave for a further transaction of the same mail, which counts for the relay as another one.
-    async fn further(&self, permit: Permit) -> Permit {
+    /// All that an attempt may take, however many transactions it needs.
+    fn deadlines(&self, mail: &Mail) -> Duration {
+        self.settings.timeouts.attempt(mail.recipients.len(), mail.bytes.len())
+    }
+
+    /// Leave for a further transaction of the same mail, which counts for the relay as another one, and has ended
+    /// within `deadlines`.
+    pub(crate) async fn further(&self, permit: Permit, deadlines: Duration) -> Permit {
         drop(permit);
+        // as long as the rate in force asks for
         self.station.busy();
-        self.pipeline.relay.pace().await
+        let permit = self.pipeline.relay.pace().await;
+        self.station.busy_within(deadlines);
+        permit
     }
 
     async fn transaction(&mut self, mail: &Mail, open: &[usize], progress: &Progress) -> Verdict {

@@ -17,7 +17,8 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn password(mechanism: PasswordMechanism) -> Credentials {
-    Credentials::Password { mechanism, username: "me".to_owned(), password: Secret::new("hunter2") }
+    let (username, password) = ("me".to_owned(), Secret::new("hunter2"));
+    Credentials::Password { mechanism, username, password, variables: "USER and PASSWORD" }
 }
 
 fn token() -> Credentials {
@@ -111,8 +112,7 @@ async fn a_refusal_has_the_brokers_words_and_the_variables() {
         broker(move |_, _| SaslAuthenticateResponse::default().with_error_code(code).with_error_message(said.clone()))
             .await;
     let error = log_in(&refusing, password(PasswordMechanism::Plain)).await.err().expect("refused");
-    let expected = "broker b:1 refuses the login: Authentication failed: no (see KAFKA_SASL_USERNAME and \
-                    KAFKA_SASL_PASSWORD)";
+    let expected = "broker b:1 refuses the login: Authentication failed: no (see USER and PASSWORD)";
     assert_eq!(error.to_string(), expected);
 
     let refusing = broker(move |number, message| {
