@@ -11,6 +11,7 @@ pub mod compose;
 pub mod config;
 pub mod delay;
 pub mod event;
+mod file;
 mod foreign;
 pub mod health;
 pub mod http;

@@ -92,7 +92,7 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let templates = Templates::load(config.mail.templates_dir.as_deref())?;
     let connector = smtp::Connector::new(&config.smtp)?;
     let dial = client::Connector::new(&config.kafka)?;
-    for warning in config.kafka.security.warnings() {
+    for warning in config.kafka.security.warnings().into_iter().chain(config.smtp.warning()) {
         warn!("{warning}");
     }
     let mut signals = Signals::new().map_err(Error::Signals)?;

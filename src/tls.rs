@@ -8,16 +8,23 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject as _},
+    },
 };
 
 pub use self::error::{Error, explain};
 use self::names::AnyName;
+use crate::file;
+
+/// Longest PEM file in bytes: the bundles of all public authorities have a quarter of it.
+const MAX_FILE: usize = 1024 * 1024;
 
 /// A PEM file and the variable that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +65,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the files.
+    /// Reads the files. Waits for the file system, however long: for the start of the program.
     ///
     /// # Errors
     ///
@@ -82,6 +89,20 @@ impl Settings {
         Ok(Arc::new(config))
     }
 
+    /// The same while the service runs: a file system that hangs holds nobody up for longer than a few seconds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::client_config`], and where no answer comes in time.
+    pub async fn load(&self) -> Result<Arc<ClientConfig>, Error> {
+        let Some(file) = self.authorities.as_ref().or(self.identity.as_ref().map(|own| &own.certificates)) else {
+            return self.client_config();
+        };
+        let own = self.clone();
+        let read = |source| Error::Read { file: file.clone(), what: "certificates", source: pem::Error::Io(source) };
+        file::apart(&file.path, move || own.client_config()).await.map_err(read)?
+    }
+
     fn roots(&self) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         if self.public_authorities {
@@ -102,15 +123,20 @@ impl Settings {
 
 fn certificates(file: &PemFile) -> Result<Vec<CertificateDer<'static>>, Error> {
     let read = |source| Error::Read { file: file.clone(), what: "certificates", source };
-    let found: Vec<_> =
-        CertificateDer::pem_file_iter(&file.path).and_then(Iterator::collect::<Result<_, _>>).map_err(read)?;
+    let content = content(file).map_err(|source| read(pem::Error::Io(source)))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&content).collect::<Result<_, _>>().map_err(read)?;
     if found.is_empty() { Err(Error::Empty(file.clone())) } else { Ok(found) }
 }
 
 fn key(file: &PemFile) -> Result<PrivateKeyDer<'static>, Error> {
-    PrivateKeyDer::from_pem_file(&file.path).map_err(|source| Error::Read {
+    let content = content(file).map_err(pem::Error::Io);
+    content.and_then(|content| PrivateKeyDer::from_pem_slice(&content)).map_err(|source| Error::Read {
         file: file.clone(),
         what: "a private key that is not encrypted",
         source,
     })
+}
+
+fn content(file: &PemFile) -> io::Result<Vec<u8>> {
+    file::read(&file.path, MAX_FILE)
 }

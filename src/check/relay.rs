@@ -122,6 +122,14 @@ fn failed(steps: &[Step], error: &OpenError, config: &Config, address: &str) -> 
 
 fn advice(error: &OpenError, smtp: &config::Smtp) -> &'static str {
     let text = error.to_string();
+    if error.is_about_our_certificate() {
+        // in TLS 1.3 this is said after the handshake, in place of the first words
+        return if smtp.identity.is_some() {
+            "the relay does not trust the certificate of SMTP_CERTIFICATE_FILE: ask its operator for one that it does"
+        } else {
+            "set SMTP_CERTIFICATE_FILE and SMTP_KEY_FILE to a certificate that the relay trusts"
+        };
+    }
     match error.phase() {
         OpenPhase::Connect => "are SMTP_HOST and SMTP_PORT right, and does a firewall let it through?",
         OpenPhase::Banner | OpenPhase::Ehlo if error.reply().is_some() => {
@@ -131,6 +139,7 @@ fn advice(error: &OpenError, smtp: &config::Smtp) -> &'static str {
             "is it an SMTP port? Where TLS starts with the first byte (465), set SMTP_ENCRYPTION=tls"
         }
         OpenPhase::Banner | OpenPhase::Ehlo => "is it an SMTP port?",
+        OpenPhase::StartTls if error.reply().is_some() => "the relay cannot start TLS now: ask its operator",
         OpenPhase::StartTls => {
             "use the relay's port for STARTTLS (587), or SMTP_ENCRYPTION=tls (465); none only on a network that you trust"
         }
@@ -141,10 +150,17 @@ fn advice(error: &OpenError, smtp: &config::Smtp) -> &'static str {
             "set SMTP_HOST to a name that stands in the relay's certificate"
         }
         OpenPhase::Tls if text.contains("xpired") => "the relay needs a new certificate",
+        OpenPhase::Tls if smtp.encryption == Encryption::StartTls => {
+            "the relay offers STARTTLS and cannot do it: ask its operator, or whoever runs what lies between"
+        }
         OpenPhase::Tls => "does the port start with TLS? Otherwise set SMTP_ENCRYPTION=starttls",
-        OpenPhase::Auth if error.reply().is_some() => {
+        OpenPhase::Auth if error.is_login_refused() => {
             "correct the user or the secret; a file is read again by serve without a restart"
         }
+        OpenPhase::Auth if error.reply().is_some() => {
+            "the relay cannot tell now whether it is right: try again later; if that stays so, ask its operator"
+        }
+        OpenPhase::Auth if error.is_about_secret() => "put the file right; serve reads it again without a restart",
         OpenPhase::Auth => "ask the relay's operator how to log in; without a login leave SMTP_USER empty",
     }
 }
@@ -157,7 +173,14 @@ fn passed(step: Step, session: &Session, config: &Config, address: &str, took: D
         Step::Tls => certificate(session.certificate(), Utc::now()),
         Step::Login => {
             let user = config.smtp.credentials.as_ref().map_or("", |credentials| credentials.user.as_str());
-            Row::ok(label, format!("accepted for {user}"))
+            match config.smtp.warning() {
+                Some(warning) => Row::warn(
+                    label,
+                    format!("accepted for {user}, but {warning}"),
+                    "set SMTP_ENCRYPTION=starttls or tls where the relay offers it",
+                ),
+                None => Row::ok(label, format!("accepted for {user}")),
+            }
         }
     }
 }

@@ -5,6 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::file;
+
+/// Longest file of a secret in bytes: tokens are the longest, and have a few thousand.
+const MAX_FILE: usize = 64 * 1024;
+
 /// A text that is never shown: no `Debug`, no `Display` of its content.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -73,23 +78,44 @@ impl SecretSource {
         }
     }
 
-    /// The secret as it stands now.
+    /// The secret as it stands now. Waits for the file system, however long: for the start of the program.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is empty, or holds line breaks or NUL before its end.
+    /// When the file cannot be read, is no regular one or has more than 64 KiB, is empty, or holds line breaks or NUL
+    /// before its end.
     pub fn read(&self) -> Result<Secret, SecretError> {
         match self {
             Self::Value(secret) => Ok(secret.clone()),
+            Self::File { variable, path } => secret(variable, path, file::read(path, MAX_FILE)),
+        }
+    }
+
+    /// The same while the service runs: a file system that hangs holds nobody up for longer than a few seconds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::read`], and where no answer comes in time.
+    pub async fn load(&self) -> Result<Secret, SecretError> {
+        match self {
+            Self::Value(secret) => Ok(secret.clone()),
             Self::File { variable, path } => {
-                let content = std::fs::read_to_string(path);
-                let content = content.map_err(|source| SecretError::Read { variable, path: path.clone(), source })?;
-                let text = content.trim_end_matches(['\r', '\n']);
-                if text.is_empty() || text.contains(['\0', '\r', '\n']) {
-                    return Err(SecretError::Content { variable, path: path.clone() });
-                }
-                Ok(Secret::new(text))
+                let own = path.clone();
+                let content = file::apart(path, move || file::read(&own, MAX_FILE)).await.and_then(|content| content);
+                secret(variable, path, content)
             }
         }
     }
+}
+
+fn secret(variable: &'static str, path: &Path, content: io::Result<Vec<u8>>) -> Result<Secret, SecretError> {
+    let text = content.and_then(|content| {
+        String::from_utf8(content).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+    });
+    let text = text.map_err(|source| SecretError::Read { variable, path: path.to_owned(), source })?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() || text.contains(['\0', '\r', '\n']) {
+        return Err(SecretError::Content { variable, path: path.to_owned() });
+    }
+    Ok(Secret::new(text))
 }

@@ -100,7 +100,20 @@ fn a_password_does_not_cross_the_network_in_the_clear() {
     assert!(with(&local).unwrap().smtp.credentials.is_some());
     let mut allowed = login.to_vec();
     allowed.push(("SMTP_ALLOW_INSECURE_AUTH", "true"));
-    assert!(with(&allowed).unwrap().smtp.credentials.is_some());
+    let smtp = with(&allowed).unwrap().smtp;
+    assert!(smtp.credentials.is_some());
+    assert!(smtp.warning().is_some_and(|warning| warning.contains("the password crosses")));
+    for (name, value) in [("SMTP_HOST", "127.0.0.1"), ("SMTP_ENCRYPTION", "starttls")] {
+        let harmless = [allowed.as_slice(), &[(name, value)]].concat();
+        assert_eq!(with(&harmless).unwrap().smtp.warning(), None, "{name}");
+    }
+}
+
+#[test]
+fn a_host_with_a_password_before_it_is_refused_and_not_shown() {
+    let error = with(&[("SMTP_HOST", "smtp://me:hunter2@relay.example.com")]).unwrap_err();
+    assert_eq!(error.0[0].variable, "SMTP_HOST");
+    assert!(!error.to_string().contains("hunter2"), "{error}");
 }
 
 #[test]

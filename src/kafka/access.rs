@@ -112,7 +112,7 @@ impl Access {
     /// When a file cannot be read, no token can be had, or a refused login has to wait.
     pub(super) async fn keys(&self) -> Result<Keys, Error> {
         let tls = match &self.security.tls {
-            Some(settings) => Some(settings.client_config().map_err(|error| Error::Files { why: chain(&error) })?),
+            Some(settings) => Some(settings.load().await.map_err(|error| Error::Files { why: chain(&error) })?),
             None => None,
         };
         let identity = self.security.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
@@ -129,7 +129,7 @@ impl Access {
                     SecretSource::Value(_) => "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
                     SecretSource::File { .. } => "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD_FILE",
                 };
-                let password = password.read().map_err(unread)?;
+                let password = password.load().await.map_err(unread)?;
                 self.pass(Some(&password))?;
                 Credentials::Password { mechanism: *mechanism, username: username.clone(), password, variables }
             }
@@ -141,7 +141,7 @@ impl Access {
                         (token, "KAFKA_SASL_OAUTHBEARER_CLIENT_ID and KAFKA_SASL_OAUTHBEARER_SCOPE")
                     }
                     (TokenSource::File(file), _) => {
-                        let token = file.read().map_err(unread)?;
+                        let token = file.load().await.map_err(unread)?;
                         self.pass(Some(&token))?;
                         let variable = "KAFKA_SASL_OAUTHBEARER_TOKEN_FILE";
                         let token =

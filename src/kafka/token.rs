@@ -151,7 +151,7 @@ impl Tokens {
 
     async fn ask(&self) -> Result<(Secret, Duration), String> {
         let url = self.endpoint.url.split('?').next().unwrap_or_default();
-        let secret = self.endpoint.client_secret.read().map_err(|error| chain(&error))?;
+        let secret = self.endpoint.client_secret.load().await.map_err(|error| chain(&error))?;
         let client = self.client().map_err(|error| chain(&error))?;
         // RFC 6749 2.3.1
         let encoded = form_encoded(secret.reveal());

@@ -3,6 +3,8 @@
 //! Owns the exchange from the AUTH command to its last reply, and that nothing of a secret stays in an error. Where
 //! secrets come from, and how often one is tried, is the connector's.
 
+use std::collections::HashSet;
+
 use data_encoding::BASE64;
 
 use super::{
@@ -16,6 +18,13 @@ use crate::config::{AuthMethod, Credentials, SecretSource};
 const MAX_COMMAND: usize = 512;
 /// Longest reason of a refused token that is repeated, in characters.
 const MAX_REASON: usize = 300;
+
+/// What stands in a reply for a word that could tell a secret.
+const HIDDEN: &str = "***";
+/// Shortest part of what was sent by which it is recognized, in characters.
+const MIN_PART: usize = 6;
+/// Longest run of base64 that is shown, in characters: ids of sessions and mails are shorter.
+const MAX_RUN: usize = 40;
 
 /// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +147,10 @@ impl Login<'_> {
                     reason = Some(readable(&reply.text));
                     greeter.exchange(self.acknowledgement()).await?
                 }
-                None => return Err(Error::Asked(mechanism)),
+                None => {
+                    greeter.cancel().await;
+                    return Err(Error::Asked(mechanism));
+                }
             };
         }
         if reply.is_positive() && reason.is_none() {
@@ -177,15 +189,48 @@ impl Login<'_> {
         if self.mechanism == Mechanism::OauthBearer { "AQ==" } else { "" }
     }
 
-    /// Servers do repeat a command that they did not understand.
+    /// Servers do repeat what they did not understand: whole, cut off or folded, as it was sent or decoded. A word that
+    /// has a part of that is not shown.
     fn redact(&self, text: &str) -> String {
-        let mut secrets = self.responses();
-        secrets.push(BASE64.encode(self.secret.as_bytes()));
-        secrets.push(self.secret.to_owned());
+        let mut sent: Vec<String> = self.responses();
         // what LOGIN says first is the user, and no secret
-        let secrets = secrets.into_iter().skip(usize::from(self.mechanism == Mechanism::Login));
-        secrets.filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| text.replace(&secret, "***"))
+        sent.drain(..usize::from(self.mechanism == Mechanism::Login));
+        sent.extend([BASE64.encode(self.secret.as_bytes()), self.secret.to_owned(), clean(self.secret)]);
+        // as the bytes beyond ASCII of a reply are read
+        sent.push(self.secret.bytes().map(|byte| if byte.is_ascii() { char::from(byte) } else { '?' }).collect());
+        let parts: Vec<(usize, HashSet<&[u8]>)> = sent
+            .iter()
+            .filter(|sent| !sent.is_empty())
+            .map(|sent| (sent.len().min(MIN_PART), sent.as_bytes().windows(sent.len().min(MIN_PART)).collect()))
+            .collect();
+        let bytes = text.as_bytes();
+        let mut shown: Vec<&str> = Vec::new();
+        let mut start = 0;
+        let mut secret = vec![false; bytes.len()];
+        for (length, parts) in &parts {
+            for (at, window) in bytes.windows(*length).enumerate() {
+                if parts.contains(window) {
+                    secret[at..at + length].fill(true);
+                }
+            }
+        }
+        for word in text.split(' ') {
+            let end = start + word.len();
+            let hidden = secret[start..end].contains(&true) || longest_run(word) > MAX_RUN;
+            match shown.last() {
+                Some(&HIDDEN) if hidden => {}
+                _ => shown.push(if hidden { HIDDEN } else { word }),
+            }
+            start = end + 1;
+        }
+        shown.join(" ")
     }
+}
+
+/// Longest run of characters that base64 is made of.
+fn longest_run(word: &str) -> usize {
+    let base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    word.split(|c| !base64(c)).map(str::len).max().unwrap_or_default()
 }
 
 /// The challenge that explains a refusal: base64 of a JSON object of texts, as a list of words.
@@ -276,6 +321,31 @@ mod tests {
         let text = format!("5.5.2 AUTH PLAIN {whole} / {} / hunter2", BASE64.encode(b"hunter2"));
         assert_eq!(login.redact(&text), "5.5.2 AUTH PLAIN *** / *** / ***");
         assert_eq!(Login { secret: "", ..login }.redact("text"), "text");
+    }
+
+    #[test]
+    fn an_echo_that_is_cut_or_folded_shows_nothing_of_the_secret() {
+        let login = login(Mechanism::Plain);
+        let whole = BASE64.encode(b"\0me@example.com\0hunter2");
+        // servers repeat so many bytes of a line and no more, or fold it into two lines of a reply
+        for echo in [whole[..whole.len() - 4].to_owned(), format!("{} {}", &whole[..20], &whole[20..])] {
+            let shown = login.redact(&format!("5.5.2 unrecognized: AUTH PLAIN {echo}"));
+            assert_eq!(shown, "5.5.2 unrecognized: AUTH PLAIN ***");
+        }
+        let odd = Login { secret: "p\u{e4}ss-hunter2", ..login };
+        let reply = Reply::new(535, "5.7.8 wrong password p\u{e4}ss-hunter2");
+        assert_eq!(odd.redact(&reply.text), "5.7.8 wrong password ***");
+        let umlauts = Login { secret: "a\u{e4}b", ..odd };
+        assert_eq!(umlauts.redact("no a?b nor a??b"), "no *** nor ***");
+    }
+
+    #[test]
+    fn what_was_not_sent_is_shown_unless_it_looks_like_a_token() {
+        let text = "5.7.8 Username and Password not accepted. https://support.google.com/mail/?p=BadCredentials \
+                    d9443c01a7336-29f5b6c1d2esm7890123f8f.41 - gsmtp";
+        assert_eq!(login(Mechanism::Plain).redact(text), text);
+        let foreign = format!("5.7.8 no {}", BASE64.encode(&[7; 60]));
+        assert_eq!(login(Mechanism::Plain).redact(&foreign), "5.7.8 no ***");
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Connector {
             tls,
             credentials: smtp.credentials.clone(),
             auth: smtp.auth,
-            logins: Logins::default(),
+            logins: Logins::new(smtp.sessions),
             allow_insecure_auth: smtp.allow_insecure_auth || is_local(&smtp.host),
             hello_name: smtp.hello_name.clone(),
             timeouts: smtp.timeouts,
@@ -155,8 +155,8 @@ impl Connector {
         Ok(Session::new(connection, wire, capabilities, *timeouts, self.observer.clone()))
     }
 
-    /// Waits until the file of a secret that was refused, or could not be read, holds another one, or until a login has
-    /// gone well. False at once where the secret is in no file, or another task waits for it already.
+    /// Waits until the file of a secret that was refused, or could not be read, holds another one. False where a login
+    /// has gone well meanwhile, and at once where the secret is in no file, or another task waits for it already.
     pub async fn secret_replaced(&self) -> bool {
         self.shared.logins.replaced().await
     }
@@ -183,7 +183,7 @@ impl Connector {
             return Err(Cause::InTheClear(if credentials.password.is_some() { "password" } else { "token" }));
         }
         let (mechanism, source) = auth::choose(*auth, credentials, capabilities).map_err(Cause::Offer)?;
-        let secret = source.read().map_err(|error| {
+        let secret = source.load().await.map_err(|error| {
             logins.unreadable(source);
             Cause::Secret(chain(&error))
         })?;

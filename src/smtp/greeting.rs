@@ -14,6 +14,8 @@ use super::{
 
 /// Longest reply in bytes; a server that offers every extension there is stays far below.
 const MAX_REPLY: usize = 64 * 1024;
+/// Longest line of an AUTH exchange in bytes (RFC 4954 4), with its code and CRLF.
+const MAX_CHALLENGE: usize = 12_288 + 6;
 
 /// Why no usable answer came.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +103,7 @@ impl Greeter {
     }
 
     pub(super) async fn banner(&mut self) -> Result<(), Error> {
-        self.read_reply().await?.positive().map(drop)
+        self.read_reply(MAX_REPLY_LINE).await?.positive().map(drop)
     }
 
     /// EHLO, and HELO where the server does not know EHLO (RFC 5321 3.2).
@@ -121,15 +123,25 @@ impl Greeter {
 
     /// One line of an exchange and its reply, whatever that is (RFC 4954 4).
     pub(super) async fn exchange(&mut self, line: &str) -> Result<Reply, Error> {
-        Ok(self.ask(line, "").await?.reply)
+        self.say(line, "").await?;
+        Ok(self.read_reply(MAX_CHALLENGE).await?.reply)
+    }
+
+    /// Ends an exchange that leads nowhere (RFC 4954 4). Its reply is not waited for: the session is given up.
+    pub(super) async fn cancel(&mut self) {
+        let _ = self.say("*", "").await;
     }
 
     async fn ask(&mut self, verb: &str, argument: &str) -> Result<Answer, Error> {
+        self.say(verb, argument).await?;
+        self.read_reply(MAX_REPLY_LINE).await
+    }
+
+    async fn say(&mut self, verb: &str, argument: &str) -> Result<(), Error> {
         self.expect_silence()?;
         let space = if argument.is_empty() { "" } else { " " };
         self.stream.write_all(format!("{verb}{space}{argument}\r\n").as_bytes()).await?;
-        self.stream.flush().await?;
-        self.read_reply().await
+        Ok(self.stream.flush().await?)
     }
 
     fn expect_silence(&self) -> Result<(), Error> {
@@ -140,12 +152,12 @@ impl Greeter {
         }
     }
 
-    async fn read_reply(&mut self) -> Result<Answer, Error> {
+    async fn read_reply(&mut self, longest: usize) -> Result<Answer, Error> {
         let mut lines: Vec<String> = Vec::new();
         let mut code = None;
         let mut total = 0;
         loop {
-            let line = self.read_line().await?;
+            let line = self.read_line(longest).await?;
             total += line.len();
             if total > MAX_REPLY {
                 return Err(Error::Protocol("the reply is too long"));
@@ -169,11 +181,11 @@ impl Greeter {
     }
 
     /// One line without its end, bytes beyond ASCII as `?`.
-    async fn read_line(&mut self) -> Result<String, Error> {
+    async fn read_line(&mut self, longest: usize) -> Result<String, Error> {
         let mut searched = 0;
         loop {
             let end = self.received[searched..].iter().position(|byte| *byte == b'\n').map(|at| searched + at);
-            if end.unwrap_or(self.received.len()) > MAX_REPLY_LINE {
+            if end.unwrap_or(self.received.len()) > longest {
                 return Err(Error::Protocol("a line of the reply is too long"));
             }
             if let Some(end) = end {
@@ -242,5 +254,18 @@ mod tests {
         let found = Capabilities::parse(["SIZE 10"].into_iter());
         assert_eq!((found.exceeded_by(10), found.exceeded_by(11)), (None, Some(10)));
         assert_eq!(Capabilities::default().exceeded_by(usize::MAX), None);
+    }
+
+    #[tokio::test]
+    async fn a_challenge_may_be_as_long_as_rfc_4954_lets_it_be() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        for (length, fits) in [(4000, true), (12_288, true), (13_000, false)] {
+            let tcp =
+                tokio::net::TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a connection");
+            let (mut server, _) = listener.accept().await.expect("a connection");
+            server.write_all(format!("334 {}\r\n", "A".repeat(length)).as_bytes()).await.expect("written");
+            let reply = Greeter::new(Stream::Plain(tcp)).exchange("AUTH XOAUTH2 eA==").await;
+            assert_eq!(reply.is_ok_and(|reply| reply.code == 334), fits, "{length}");
+        }
     }
 }

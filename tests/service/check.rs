@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener};
 
 use devkit::{
     kafka::GroupProtocol,
-    smtp::{Command, SmtpServer, on},
+    smtp::{Action, Command, SmtpServer, on},
 };
 use postlane::event::Priority;
 use serde_json::Value;
@@ -195,6 +195,10 @@ async fn a_relay_that_refuses_the_login_or_the_sender() {
     checked.assert_row("relay EHLO", "ok", &[]);
     assert!(!checked.report.to_string().contains("4711"), "a secret is printed");
 
+    let advice = ["AUTH failed", "try again later"];
+    bed.smtp.add_rule(on(Command::Auth).once(Action::reply(454, "4.7.0", "not now")));
+    bed.check(&[]).await.assert_row("relay login", "fail", &advice);
+
     bed.set("SMTP_PASSWORD", "right");
     assert_eq!(bed.check(&[]).await.status, Some(0));
     let checked = bed.check(&["--mail-from"]).await;
@@ -218,6 +222,24 @@ async fn a_relay_without_starttls_and_one_with_an_unknown_authority() {
     assert_eq!((checked.status, checked.failures()), (Some(1), 1), "{:#}", checked.report);
     checked.assert_row("relay TLS", "fail", &["SMTP_CA_FILE", "authority"]);
     checked.assert_row("relay EHLO", "skip", &[]);
+}
+
+#[tokio::test]
+async fn a_relay_that_wants_a_certificate_of_ours() {
+    let folder = TempDir::new().expect("a folder");
+    for (server, encryption) in
+        [(SmtpServer::builder().starttls(), "starttls"), (SmtpServer::builder().implicit_tls(), "tls")]
+    {
+        let mut bed = Bed::with(server.require_client_certificate(), 1).await;
+        let ca = folder.path().join(encryption);
+        bed.smtp.write_ca(&ca).expect("written");
+        for (name, value) in
+            [("SMTP_HOST", "localhost"), ("SMTP_ENCRYPTION", encryption), ("SMTP_CA_FILE", ca.to_str().expect("UTF-8"))]
+        {
+            bed.set(name, value);
+        }
+        bed.check(&[]).await.assert_row("relay EHLO", "fail", &["set SMTP_CERTIFICATE_FILE and SMTP_KEY_FILE"]);
+    }
 }
 
 #[tokio::test]

@@ -66,6 +66,21 @@ async fn auth_in_the_clear_on_this_host() {
     one_mail_arrives(SmtpServer::builder(), "none", "PLAIN").await;
 }
 
+#[tokio::test]
+async fn a_password_that_crosses_the_network_in_the_clear_is_warned_of() {
+    let mut bed = trusted(SmtpServer::builder(), "none").await;
+    bed.set("SMTP_CA_FILE", "");
+    let warning =
+        "SMTP_ALLOW_INSECURE_AUTH=true with SMTP_ENCRYPTION=none: the password crosses the network in the clear";
+    // reaches this host, and does not say so
+    bed.set("SMTP_HOST", "0.0.0.0");
+    bed.set("SMTP_ALLOW_INSECURE_AUTH", true);
+    bed.check(&[]).await.assert_row("relay login", "warn", &[warning, "SMTP_ENCRYPTION=starttls"]);
+    bed.publish(Priority::High, [event("one", "one@example.org")]).await;
+    let found = Found::at_the_end(&bed, bed.start()).await;
+    assert_eq!(found.count_lines(warning), 1, "{}", found.log);
+}
+
 /// The relay is down for this reason, and no mail and no password crosses.
 async fn stays_down(bed: &Bed, whys: &[&str]) {
     bed.publish(Priority::Normal, [event("one", "one@example.org")]).await;

@@ -8,15 +8,7 @@ use super::{
 };
 
 pub(super) fn smtp(reader: &mut Reader, raw: &SmtpVariables, other: &OtherVariables) -> Smtp {
-    let expected_host = "the relay's host name or address";
-    let host = reader.optional("SMTP_HOST", raw.host.as_ref(), expected_host, |text| {
-        let legal = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
-        legal.then(|| text.trim_matches(['[', ']']).to_owned())
-    });
-    if host.is_none() && raw.host.as_ref().is_none_or(|text| text.trim().is_empty()) {
-        reader.problem("SMTP_HOST", None, expected_host);
-    }
-    let host = host.unwrap_or_default();
+    let host = host(reader, raw.host.as_ref());
     let port = reader.value("SMTP_PORT", raw.port.as_ref(), 587, "a port from 1 to 65535", |text| {
         text.parse().ok().filter(|port: &u16| *port > 0)
     });
@@ -110,6 +102,23 @@ pub(super) fn smtp(reader: &mut Reader, raw: &SmtpVariables, other: &OtherVariab
     }
 }
 
+/// Empty where it is absent or wrong.
+fn host(reader: &mut Reader, text: Option<&String>) -> String {
+    let (variable, expected) = ("SMTP_HOST", "the relay's host name or address");
+    match text.map(|text| text.trim()).filter(|text| !text.is_empty()) {
+        None => reader.problem(variable, None, expected),
+        // a password may stand before it
+        Some(text) if text.contains('@') => {
+            reader.problem(variable, Some("***"), format!("{expected} alone: the user is SMTP_USER"));
+        }
+        Some(text) if text.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c)) => {
+            return text.trim_matches(['[', ']']).to_owned();
+        }
+        Some(text) => reader.problem(variable, Some(text), expected),
+    }
+    String::new()
+}
+
 fn timeouts(reader: &mut Reader, raw: &SmtpVariables) -> Timeouts {
     let seconds = Duration::from_secs;
     Timeouts {
@@ -122,6 +131,18 @@ fn timeouts(reader: &mut Reader, raw: &SmtpVariables) -> Timeouts {
         body: reader.duration("SMTP_BODY_TIMEOUT", raw.body_timeout.as_ref(), seconds(180)),
         final_dot: reader.duration("SMTP_FINAL_DOT_TIMEOUT", raw.final_dot_timeout.as_ref(), seconds(600)),
         quit: reader.duration("SMTP_QUIT_TIMEOUT", raw.quit_timeout.as_ref(), seconds(2)),
+    }
+}
+
+impl Smtp {
+    /// What an operator should know of these settings although they are allowed.
+    pub fn warning(&self) -> Option<&'static str> {
+        let credentials = self.credentials.as_ref().filter(|_| self.encryption == Encryption::None)?;
+        (!is_this_host(&self.host)).then_some(if credentials.password.is_some() {
+            "SMTP_ALLOW_INSECURE_AUTH=true with SMTP_ENCRYPTION=none: the password crosses the network in the clear"
+        } else {
+            "SMTP_ALLOW_INSECURE_AUTH=true with SMTP_ENCRYPTION=none: the token crosses the network in the clear"
+        })
     }
 }
 

@@ -87,6 +87,11 @@ impl OpenError {
         self.hint
     }
 
+    /// Whether the relay wants a certificate of us, or another one than ours.
+    pub fn is_about_our_certificate(&self) -> bool {
+        self.hint == Some(OUR_CERTIFICATE)
+    }
+
     /// Whether our user or secret was refused for good: trying it again and again may lock the account.
     pub fn is_login_refused(&self) -> bool {
         matches!(&self.cause, Cause::Login(auth::Error::Refused { reply, .. }, _) if !reply.is_transient())
@@ -125,6 +130,7 @@ impl<E: Into<greeting::Error>> From<E> for Cause {
     }
 }
 
+const OUR_CERTIFICATE: &str = "look at SMTP_CERTIFICATE_FILE";
 const PORT: &str = "look at SMTP_PORT and SMTP_ENCRYPTION";
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
@@ -149,7 +155,7 @@ fn of_handshake(error: &rustls::Error) -> Option<&'static str> {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRevoked
             | AlertDescription::AccessDenied,
-        ) => Some("look at SMTP_CERTIFICATE_FILE"),
+        ) => Some(OUR_CERTIFICATE),
         _ => None,
     }
 }

@@ -1,15 +1,20 @@
 //! What is known of the secrets that we log in with.
 //!
-//! Owns that a secret nobody has proven yet is tried by one session at a time: sixteen sessions that log in at once with
-//! a wrong password are sixteen failed logins, and relays lock accounts for fewer.
+//! Owns how many sessions log in at once. A secret may be wrong whenever nobody has just seen it work: sixteen sessions
+//! that come back to a relay with another password would be sixteen failed logins, and relays lock accounts for fewer.
+//! So the first one tries alone, and each login that goes well lets one more run beside it.
 
 use std::{
     future::Future,
+    pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use crate::{
     config::{Secret, SecretSource},
@@ -18,19 +23,30 @@ use crate::{
 
 /// A file whose secret was refused is looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
+/// A secret that was refused for good this short a time ago is not tried: who comes now was on its way already.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// Logins at once at the most, however well they go: where a secret ends while they run, so many are refused.
+const FEW: usize = 3;
 
 /// The state that all sessions share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Logins {
-    turn: tokio::sync::Mutex<()>,
+    /// Logins at once at the most: [`FEW`], and more for a crowd of sessions, which would wait for too long.
+    most: usize,
     known: Mutex<Known>,
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Known {
+    /// Sessions that log in or wait for it.
+    present: usize,
+    running: usize,
+    /// Logins that went well since somebody has been present.
+    went_well: usize,
     /// The secret that the server took last.
     proven: Option<Secret>,
-    refused: Option<(Secret, auth::Error)>,
+    refused: Option<Refused>,
     /// Counts refusals: a session that was being opened while one came need not ask for another.
     refusals: u64,
     /// The file that gave no good secret, and what it held, if it could be read.
@@ -38,14 +54,32 @@ struct Known {
     watched: bool,
 }
 
+#[derive(Debug)]
+struct Refused {
+    secret: Secret,
+    error: auth::Error,
+    at: Instant,
+}
+
+impl Refused {
+    fn is_final(&self) -> bool {
+        matches!(&self.error, auth::Error::Refused { reply, .. } if !reply.is_transient())
+    }
+}
+
 impl Logins {
+    /// For so many sessions.
+    pub(super) fn new(sessions: usize) -> Self {
+        Self { most: FEW.max(sessions / 8), known: Mutex::default(), changed: Notify::new() }
+    }
+
     /// Refusals so far. Whoever begins a session notes them, for [`Self::log_in`].
     pub(super) fn refusals(&self) -> u64 {
         self.lock().refusals
     }
 
-    /// Runs an exchange with this secret, after those of others where it is not proven, and not at all where it was
-    /// refused since `before` was noted.
+    /// Runs an exchange with this secret when its turn has come, and not at all where it was refused since `before` was
+    /// noted.
     pub(super) async fn log_in(
         &self,
         source: &SecretSource,
@@ -53,30 +87,52 @@ impl Logins {
         before: u64,
         exchange: impl Future<Output = Result<(), auth::Error>>,
     ) -> Result<(), auth::Error> {
-        let mut turn = None;
-        if !self.lock().is_proven(secret) {
-            turn = Some(self.turn.lock().await);
-            let known = self.lock();
-            match &known.refused {
-                _ if known.is_proven(secret) => turn = None,
-                Some((refused, error)) if known.refusals != before && refused == secret => return Err(error.clone()),
-                _ => {}
-            }
-        }
+        let _present = Present::new(self);
+        let turn = self.turn(secret, before).await?;
         let outcome = exchange.await;
-        drop(turn);
         let mut known = self.lock();
         match &outcome {
-            Ok(()) => (known.proven, known.bad) = (Some(secret.clone()), None),
-            Err(error @ auth::Error::Refused { .. }) => {
-                known.proven = None;
-                known.refusals += 1;
-                known.refused = Some((secret.clone(), error.clone()));
-                known.bad = Some((source.clone(), Some(secret.clone())));
+            Ok(()) => {
+                known.went_well += 1;
+                (known.proven, known.bad) = (Some(secret.clone()), None);
             }
-            Err(_) => {}
+            Err(error) => {
+                known.went_well = 0;
+                if let auth::Error::Refused { .. } = error {
+                    known.proven = None;
+                    known.refusals += 1;
+                    known.refused = Some(Refused { secret: secret.clone(), error: error.clone(), at: Instant::now() });
+                    known.bad = Some((source.clone(), Some(secret.clone())));
+                }
+            }
         }
+        drop(known);
+        drop(turn);
         outcome
+    }
+
+    async fn turn(&self, secret: &Secret, before: u64) -> Result<Turn<'_>, auth::Error> {
+        let mut changed = pin!(self.changed.notified());
+        loop {
+            changed.as_mut().enable();
+            {
+                let mut known = self.lock();
+                let proven = known.proven.as_ref() == Some(secret);
+                if let Some(refused) = known.refused.as_ref().filter(|refused| !proven && refused.secret == *secret) {
+                    let just_now = refused.is_final() && refused.at.elapsed() < ON_ITS_WAY;
+                    if known.refusals != before || just_now {
+                        return Err(refused.error.clone());
+                    }
+                }
+                let limit = if proven { (1 + known.went_well).min(self.most) } else { 1 };
+                if known.running < limit {
+                    known.running += 1;
+                    return Ok(Turn(self));
+                }
+            }
+            changed.as_mut().await;
+            changed.set(self.changed.notified());
+        }
     }
 
     /// The file gave no secret at all.
@@ -84,8 +140,8 @@ impl Logins {
         self.lock().bad = Some((source.clone(), None));
     }
 
-    /// Waits until the file whose secret was no good holds another one, or a login has gone well; false where the secret
-    /// is in no file, or another task waits already.
+    /// Waits until the file whose secret was no good holds another one; false where a login has gone well meanwhile, the
+    /// secret is in no file, or another task waits already.
     pub(super) async fn replaced(&self) -> bool {
         let _watch = match self.lock() {
             known if known.watched => return false,
@@ -95,11 +151,11 @@ impl Logins {
             }
         };
         loop {
-            let Some((source, held)) = self.lock().bad.clone() else { return true };
+            let Some((source, held)) = self.lock().bad.clone() else { return false };
             if matches!(source, SecretSource::Value(_)) {
                 return false;
             }
-            if source.read().is_ok_and(|secret| Some(secret) != held) {
+            if source.load().await.is_ok_and(|secret| Some(secret) != held) {
                 return true;
             }
             sleep(LOOK).await;
@@ -112,9 +168,33 @@ impl Logins {
     }
 }
 
-impl Known {
-    fn is_proven(&self, secret: &Secret) -> bool {
-        self.proven.as_ref() == Some(secret)
+/// One that logs in or waits for it. When nobody does any more, the next one tries alone again.
+struct Present<'a>(&'a Logins);
+
+impl<'a> Present<'a> {
+    fn new(logins: &'a Logins) -> Self {
+        logins.lock().present += 1;
+        Self(logins)
+    }
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        let mut known = self.0.lock();
+        known.present -= 1;
+        if known.present == 0 {
+            known.went_well = 0;
+        }
+    }
+}
+
+/// One that logs in, whether it ends or is given up.
+struct Turn<'a>(&'a Logins);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.lock().running -= 1;
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -147,7 +227,7 @@ mod tests {
 
     /// Sixteen sessions that log in at once; how many exchanges there were, the first ending so.
     async fn sixteen(first: Result<(), auth::Error>) -> (usize, usize) {
-        let logins = std::sync::Arc::new(Logins::default());
+        let logins = std::sync::Arc::new(Logins::new(16));
         let (begun, go) = (std::sync::Arc::new(Mutex::new(0)), std::sync::Arc::new(Notify::new()));
         let mut tasks = JoinSet::new();
         for _ in 0..16 {
@@ -192,15 +272,77 @@ mod tests {
         assert_eq!(sixteen(Ok(())).await, (16, 16));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_probe_later_is_a_new_try() {
-        let logins = Logins::default();
+        let logins = Logins::new(16);
         let secret = Secret::new("hunter2");
         let before = logins.refusals();
         assert!(logins.log_in(&source(), &secret, before, async { Err(refusal()) }).await.is_err());
         let late = logins.log_in(&source(), &secret, before, async { Ok(()) }).await;
         assert!(late.is_err(), "a session that was on its way then is not");
+        let soon = logins.log_in(&source(), &secret, logins.refusals(), async { Ok(()) }).await;
+        assert!(soon.is_err(), "nor is one whose worker had not heard of it");
+        let other = Secret::new("hunter3");
+        assert!(logins.log_in(&source(), &other, logins.refusals(), async { Err(refusal()) }).await.is_err());
+        assert_eq!(logins.refusals(), before + 2, "another secret is tried at once");
+        tokio::time::advance(ON_ITS_WAY).await;
         assert!(logins.log_in(&source(), &secret, logins.refusals(), async { Ok(()) }).await.is_ok());
-        assert!(logins.replaced().await, "nothing is wrong any more");
+        assert!(!logins.replaced().await, "nothing is wrong any more, and no file was replaced");
+    }
+
+    /// Sixteen sessions that come back at once with a secret that was good; how many logins ran, how many at once.
+    async fn back(outcome: Result<(), auth::Error>) -> (usize, usize) {
+        let logins = std::sync::Arc::new(Logins::new(16));
+        let secret = Secret::new("hunter2");
+        for _ in 0..16 {
+            logins.log_in(&source(), &secret, 0, async { Ok(()) }).await.expect("proven");
+        }
+        let (counts, mut tasks) = (std::sync::Arc::new(Mutex::new((0, 0, 0))), JoinSet::new());
+        for _ in 0..16 {
+            let (logins, counts, outcome) = (logins.clone(), counts.clone(), outcome.clone());
+            tasks.spawn(async move {
+                let exchange = async {
+                    {
+                        let (begun, running, peak) = &mut *counts.lock().expect("no panic");
+                        *begun += 1;
+                        *running += 1;
+                        *peak = (*running).max(*peak);
+                    }
+                    for _ in 0..50 {
+                        tokio::task::yield_now().await;
+                    }
+                    counts.lock().expect("no panic").1 -= 1;
+                    outcome
+                };
+                let secret = Secret::new("hunter2");
+                let _ = logins.log_in(&source(), &secret, logins.refusals(), exchange).await;
+            });
+        }
+        tasks.join_all().await;
+        let (begun, running, peak) = *counts.lock().expect("no panic");
+        assert_eq!(running, 0);
+        (begun, peak)
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_was_good_and_is_refused_now_is_tried_by_few() {
+        assert_eq!(back(Err(refusal())).await, (1, 1));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_still_good_is_soon_tried_by_several() {
+        assert_eq!(back(Ok(())).await, (16, FEW));
+        assert_eq!(Logins::new(1000).most, 125, "a crowd does not wait for a minute");
+    }
+
+    #[tokio::test]
+    async fn a_login_that_is_given_up_frees_its_turn() {
+        let logins = Logins::new(16);
+        let secret = Secret::new("hunter2");
+        let source = source();
+        let hung = logins.log_in(&source, &secret, 0, std::future::pending());
+        assert!(tokio::time::timeout(Duration::from_millis(1), hung).await.is_err());
+        let next = logins.log_in(&source, &secret, 0, async { Ok(()) });
+        assert!(tokio::time::timeout(Duration::from_secs(5), next).await.expect("its turn").is_ok());
     }
 }
