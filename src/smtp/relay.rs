@@ -86,6 +86,7 @@ struct State {
     /// Senders that were refused at MAIL since they were accepted last, and the count of accepted mails then.
     refused_senders: HashMap<String, u64>,
     rate: Rate,
+    queue: pace::Queue,
 }
 
 /// Why a session could not be opened.
@@ -95,7 +96,7 @@ pub enum Trouble {
     Unreachable,
     /// The relay answered 421.
     Full,
-    /// The relay refused the login for good: it locks accounts that fail too often.
+    /// The relay refused the login: it locks accounts that fail too often.
     Login,
     /// Something between the banner and the login.
     Other,
@@ -120,7 +121,6 @@ pub struct Relay {
     accepted: AtomicU64,
     sessions: usize,
     reserved: usize,
-    pace: pace::Queue,
 }
 
 impl Relay {
@@ -149,12 +149,12 @@ impl Relay {
                 refused_at_mail: 0,
                 refused_senders: HashMap::new(),
                 rate: Rate::new(None, now),
+                queue: pace::Queue::default(),
             }),
             changed: Notify::new(),
             accepted: AtomicU64::new(0),
             sessions,
             reserved,
-            pace: pace::Queue::default(),
         }
     }
 
@@ -330,6 +330,11 @@ impl Relay {
 
     /// The relay gave a mail an answer of its own, whatever it was: it is up, unless it went down after the mail began.
     pub fn answered(&self, mut pass: Pass) {
+        self.answers(&mut pass);
+    }
+
+    /// The same for a mail that goes on: others need not wait for the rest of it.
+    pub fn answers(&self, pass: &mut Pass) {
         pass.probe = false;
         let mut state = self.lock();
         if state.shut == pass.shut && !matches!(state.gate, Gate::Open) {
@@ -389,10 +394,11 @@ impl Relay {
         let halved = {
             let mut state = self.lock();
             state.throttled += 1;
-            state.rate.halve(now)
+            let halved = state.rate.halve(now);
+            state.queue.call(now);
+            halved
         };
         if let Some(rate) = halved {
-            self.pace.changed.notify_one();
             warn!(mails_per_second = rate, "the relay throttles: the rate is halved");
         }
     }
@@ -419,6 +425,11 @@ impl Relay {
         }
     }
 
+    /// The clock is read behind the lock, so that it never seems to go back.
+    fn lock_now(&self) -> (MutexGuard<'_, State>, Instant) {
+        (self.lock(), Instant::now())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // no method panics between two changes that belong together
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -437,6 +448,17 @@ impl Pass {
     /// Whether a relay that is down is being tried: with a new session.
     pub fn is_probe(&self) -> bool {
         self.probe
+    }
+
+    /// Waits until the relay is known to be down since: a mail needs a new pass.
+    pub async fn overtaken(&self) {
+        loop {
+            let changed = self.relay.changed.notified();
+            if self.relay.lock().shut != self.shut {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 

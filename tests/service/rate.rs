@@ -99,3 +99,25 @@ async fn a_relay_that_throttles_is_sent_to_at_half_the_limit_at_the_most() {
     let slow = times[74] - times[44];
     assert!(slow >= Duration::from_secs(2), "thirty mails at half the rate in {slow:?}");
 }
+
+#[tokio::test]
+async fn a_probe_whose_mail_takes_two_transactions_does_not_lock_the_others_out() {
+    // one recipient at a time
+    let later = on(Command::Rcpt).when(|context| !context.recipients.is_empty()).reply(452, "4.5.3", "too many");
+    let mut bed = Bed::with(SmtpServer::builder().rule(later), 1).await;
+    bed.smtp.stop().await;
+    // fewer than SMTP_SESSIONS
+    bed.set("SMTP_RATE_LIMIT", "10/s");
+    let events = (0..40).map(|number| {
+        let mut event = event(&format!("m{number}"), "");
+        event["message"]["to"] =
+            serde_json::json!([format!("a{number}@example.org"), format!("b{number}@example.org")]);
+        event
+    });
+    bed.publish(Priority::Normal, events).await;
+    let mut service = bed.start();
+    service.wait_for_line(&["the relay is down", "ERROR"], SOON).await.expect("said");
+    service.wait_for_line(&["the relay is still down"], SOON).await.expect("said");
+    bed.smtp.start_again().await.expect("the same port");
+    bed.smtp.wait_for_mails(80, SOON).await.unwrap_or_else(|error| panic!("{error}:\n{}", service.tail()));
+}

@@ -4,6 +4,7 @@ use futures::FutureExt;
 use tokio::time::advance;
 
 use super::*;
+use crate::event::Priority;
 
 fn relay() -> Arc<Relay> {
     Arc::new(Relay::new(16, 2, Duration::from_secs(900)))
@@ -357,4 +358,72 @@ async fn a_refused_login_beside_working_sessions_is_not_hammered_either() {
     assert!(relay.try_session().is_none(), "one at a time");
     relay.try_again();
     assert!(relay.try_session().is_some(), "at once after a change");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_hangs_while_it_is_opened_does_not_stop_the_others() {
+    let limit = RateLimit { count: 1, per: Duration::from_secs(1) };
+    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
+    // its worker waits for the banner of a session, for up to SMTP_GREETING_TIMEOUT
+    let opening = relay.pace().await;
+    let others = tokio::time::timeout(Duration::from_secs(50), async { relay.pace().await.begin() }).await;
+    drop(opening);
+    assert!(others.is_ok(), "fifteen workers with sessions sent nothing for fifty seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn mails_go_evenly_when_the_relay_is_back() {
+    let limit = RateLimit { count: 600, per: Duration::from_secs(60) };
+    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
+    let pass = pass(&relay);
+    relay.down(pass, "gone");
+    let begun = Arc::new(Mutex::new(Vec::new()));
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let (relay, begun) = (Arc::clone(&relay), Arc::clone(&begun));
+        // as a worker does
+        workers.spawn(async move {
+            let pass = relay.admit().await;
+            if pass.is_probe() {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+            relay.pace().await.begin();
+            begun.lock().unwrap().push(Instant::now());
+            relay.answered(pass);
+        });
+    }
+    while workers.join_next().await.is_some() {}
+    let mut begun = begun.lock().unwrap().clone();
+    begun.sort();
+    let span = begun[15] - begun[0];
+    assert!(span >= Duration::from_millis(1300), "sixteen mails of ten a second within {span:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_transaction_of_a_mail_waits_for_few_turns_behind_a_backlog() {
+    let limit = RateLimit { count: 600, per: Duration::from_secs(60) };
+    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..15_u64 {
+        let relay = Arc::clone(&relay);
+        // a backlog of other mails, each of which takes the relay 200 to 500 ms
+        workers.spawn(async move {
+            let mut random = worker + 1;
+            loop {
+                let mut permit = relay.pace().await;
+                permit.begin();
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                tokio::time::sleep(Duration::from_millis(200 + (random >> 33) % 300)).await;
+            }
+        });
+    }
+    let mut longest = Duration::ZERO;
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(1310)).await;
+        let start = Instant::now();
+        // a mail whose session was stale, which goes at once to a new one
+        relay.pace_further(Priority::Low).await.begin();
+        longest = longest.max(start.elapsed());
+    }
+    assert!(longest <= Duration::from_secs(1), "one of 200 waited for {longest:?}");
 }
