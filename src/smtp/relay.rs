@@ -3,6 +3,7 @@
 //! Owns the gate that all sessions pass before a mail. Knows nothing of single mails; opens no connection.
 
 mod pace;
+mod pass;
 mod rate;
 mod report;
 #[cfg(test)]
@@ -23,9 +24,12 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-pub use self::pace::Permit;
 use self::rate::Rate;
-pub use self::report::{GateReport, Report};
+pub use self::{
+    pace::Permit,
+    pass::{Pass, SessionPlace},
+    report::{GateReport, Report},
+};
 use crate::{config::RateLimit, delay::Delays};
 
 /// First delay before a relay that is down is tried again.
@@ -433,76 +437,5 @@ impl Relay {
     fn lock(&self) -> MutexGuard<'_, State> {
         // no method panics between two changes that belong together
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Leave to send one mail. A probe's pass that is dropped without a word lets the next probe go.
-#[derive(Debug)]
-pub struct Pass {
-    relay: Arc<Relay>,
-    probe: bool,
-    shut: u64,
-}
-
-impl Pass {
-    /// Whether a relay that is down is being tried: with a new session.
-    pub fn is_probe(&self) -> bool {
-        self.probe
-    }
-
-    /// Waits until the relay is known to be down since: a mail needs a new pass.
-    pub async fn overtaken(&self) {
-        loop {
-            let changed = self.relay.changed.notified();
-            if self.relay.lock().shut != self.shut {
-                return;
-            }
-            changed.await;
-        }
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        if self.probe {
-            let mut state = self.relay.lock();
-            if matches!(state.gate, Gate::Probing) {
-                state.gate = Gate::Down(Instant::now());
-                drop(state);
-                self.relay.changed.notify_waiters();
-            }
-        }
-    }
-}
-
-/// A place among the relay's sessions; free when dropped.
-#[derive(Debug)]
-pub struct SessionPlace {
-    relay: Arc<Relay>,
-    established: bool,
-}
-
-impl SessionPlace {
-    /// Its session is open.
-    pub fn establish(&mut self) {
-        if !std::mem::replace(&mut self.established, true) {
-            let mut state = self.relay.lock();
-            state.established += 1;
-            state.open_again = None;
-            state.open_delays.reset();
-            state.login_delays.reset();
-            drop(state);
-            self.relay.changed.notify_waiters();
-        }
-    }
-}
-
-impl Drop for SessionPlace {
-    fn drop(&mut self) {
-        let mut state = self.relay.lock();
-        state.open -= 1;
-        state.established -= usize::from(self.established);
-        drop(state);
-        self.relay.changed.notify_waiters();
     }
 }

@@ -68,8 +68,11 @@ impl Logins {
         let mut known = self.lock();
         match &outcome {
             Ok(()) => (known.proven, known.bad) = (Some(secret.clone()), None),
-            Err(error @ auth::Error::Refused { .. }) => {
-                known.proven = None;
+            Err(error @ auth::Error::Refused { reply, .. }) => {
+                // a server that cannot tell for now has not taken anything back
+                if !reply.is_transient() {
+                    known.proven = None;
+                }
                 known.refusals += 1;
                 known.refused = Some((secret.clone(), error.clone()));
                 known.bad = Some((source.clone(), Some(secret.clone())));
@@ -77,6 +80,11 @@ impl Logins {
             Err(_) => {}
         }
         outcome
+    }
+
+    /// Whether the server has taken this secret, and not refused it for good since.
+    pub(super) fn has_proven(&self, secret: &Secret) -> bool {
+        self.lock().is_proven(secret)
     }
 
     /// The file gave no secret at all.

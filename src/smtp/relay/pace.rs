@@ -207,3 +207,6 @@ impl Relay {
         self.report().rate
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

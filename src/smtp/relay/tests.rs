@@ -3,14 +3,17 @@
 use futures::FutureExt;
 use tokio::time::advance;
 
-use super::*;
-use crate::event::Priority;
+use super::{pace::tests::paced, *};
 
 fn relay() -> Arc<Relay> {
-    Arc::new(Relay::new(16, 2, Duration::from_secs(900)))
+    limited_to(None)
 }
 
-fn pass(relay: &Arc<Relay>) -> Pass {
+pub(super) fn limited_to(limit: Option<RateLimit>) -> Arc<Relay> {
+    Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(limit))
+}
+
+pub(super) fn pass(relay: &Arc<Relay>) -> Pass {
     relay.admit().now_or_never().unwrap()
 }
 
@@ -228,17 +231,6 @@ async fn what_failed_late_does_not_undo_a_probe() {
     assert!(relay.is_open());
 }
 
-/// When each of so many mails may go, sent one after the other without taking any time.
-async fn paced(relay: &Arc<Relay>, mails: usize) -> Vec<Duration> {
-    let start = Instant::now();
-    let mut times = Vec::new();
-    for _ in 0..mails {
-        relay.pace().await.begin();
-        times.push(start.elapsed());
-    }
-    times
-}
-
 async fn accepted_at(relay: &Relay, per_second: u64) {
     for _ in 0..10 * per_second {
         advance(Duration::from_millis(1000 / per_second)).await;
@@ -275,50 +267,6 @@ async fn the_rate_never_reaches_zero() {
         relay.throttled();
         assert!(relay.rate().unwrap() >= 1.0);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_limit_holds_for_all_sessions_together() {
-    let limit = RateLimit { count: 10, per: Duration::from_secs(1) };
-    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
-    assert_eq!(relay.rate(), Some(10.0));
-    let start = Instant::now();
-    let mut sessions = tokio::task::JoinSet::new();
-    for _ in 0..16 {
-        let relay = Arc::clone(&relay);
-        sessions.spawn(async move {
-            let mut times = Vec::new();
-            for _ in 0..5 {
-                let mut permit = relay.pace().await;
-                permit.begin();
-                times.push(start.elapsed());
-                tokio::time::sleep(Duration::from_millis(7)).await;
-            }
-            times
-        });
-    }
-    let mut times: Vec<Duration> = sessions.join_all().await.concat();
-    times.sort();
-    assert_eq!(times.len(), 80);
-    for window in times.windows(11) {
-        let span = window[10].saturating_sub(window[0]);
-        assert!(span >= limit.per, "eleven within {span:?}");
-    }
-    assert!(times[79] < Duration::from_millis(8200), "{:?}", times[79]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_gives_up_waiting_or_sends_nothing_costs_nothing() {
-    let limit = RateLimit { count: 6, per: Duration::from_secs(60) };
-    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
-    paced(&relay, 1).await;
-    assert!(relay.pace().now_or_never().is_none(), "ten seconds to the next");
-    advance(Duration::from_secs(10)).await;
-    for _ in 0..5 {
-        assert!(relay.pace().now_or_never().is_some(), "dropped without a mail");
-    }
-    relay.pace().await.begin();
-    assert!(relay.pace().now_or_never().is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -361,69 +309,14 @@ async fn a_refused_login_beside_working_sessions_is_not_hammered_either() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_hangs_while_it_is_opened_does_not_stop_the_others() {
-    let limit = RateLimit { count: 1, per: Duration::from_secs(1) };
-    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
-    // its worker waits for the banner of a session, for up to SMTP_GREETING_TIMEOUT
-    let opening = relay.pace().await;
-    let others = tokio::time::timeout(Duration::from_secs(50), async { relay.pace().await.begin() }).await;
-    drop(opening);
-    assert!(others.is_ok(), "fifteen workers with sessions sent nothing for fifty seconds");
-}
-
-#[tokio::test(start_paused = true)]
-async fn mails_go_evenly_when_the_relay_is_back() {
-    let limit = RateLimit { count: 600, per: Duration::from_secs(60) };
-    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
-    let pass = pass(&relay);
-    relay.down(pass, "gone");
-    let begun = Arc::new(Mutex::new(Vec::new()));
-    let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..16 {
-        let (relay, begun) = (Arc::clone(&relay), Arc::clone(&begun));
-        // as a worker does
-        workers.spawn(async move {
-            let pass = relay.admit().await;
-            if pass.is_probe() {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-            }
-            relay.pace().await.begin();
-            begun.lock().unwrap().push(Instant::now());
-            relay.answered(pass);
-        });
-    }
-    while workers.join_next().await.is_some() {}
-    let mut begun = begun.lock().unwrap().clone();
-    begun.sort();
-    let span = begun[15] - begun[0];
-    assert!(span >= Duration::from_millis(1300), "sixteen mails of ten a second within {span:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_further_transaction_of_a_mail_waits_for_few_turns_behind_a_backlog() {
-    let limit = RateLimit { count: 600, per: Duration::from_secs(60) };
-    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
-    let mut workers = tokio::task::JoinSet::new();
-    for worker in 0..15_u64 {
-        let relay = Arc::clone(&relay);
-        // a backlog of other mails, each of which takes the relay 200 to 500 ms
-        workers.spawn(async move {
-            let mut random = worker + 1;
-            loop {
-                let mut permit = relay.pace().await;
-                permit.begin();
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                tokio::time::sleep(Duration::from_millis(200 + (random >> 33) % 300)).await;
-            }
-        });
-    }
-    let mut longest = Duration::ZERO;
-    for _ in 0..200 {
-        tokio::time::sleep(Duration::from_millis(1310)).await;
-        let start = Instant::now();
-        // a mail whose session was stale, which goes at once to a new one
-        relay.pace_further(Priority::Low).await.begin();
-        longest = longest.max(start.elapsed());
-    }
-    assert!(longest <= Duration::from_secs(1), "one of 200 waited for {longest:?}");
+async fn a_pass_is_overtaken_when_the_relay_goes_down() {
+    let relay = relay();
+    let (old, other) = (pass(&relay), pass(&relay));
+    assert!(old.overtaken().now_or_never().is_none());
+    relay.down(other, "gone");
+    assert!(old.overtaken().now_or_never().is_some());
+    let mut probe = relay.admit().await;
+    relay.answers(&mut probe);
+    assert!(relay.is_open() && !probe.is_probe(), "before the probe's mail has ended");
+    assert!(probe.overtaken().now_or_never().is_none());
 }
