@@ -14,6 +14,9 @@ use tokio::{
 use super::{Relay, State, rate::Share};
 use crate::event::Priority;
 
+/// A session that is being opened keeps others from it for this long at the most: it may hang.
+const OPENING: Duration = Duration::from_secs(1);
+
 /// Who waits, those first who are next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
@@ -176,7 +179,7 @@ impl Relay {
             }
             // the next one only where the time of another mail has come by then: this one is on its way
             let interval = state.rate.in_force(now).map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
-            state.queue.open_at = Some(now + interval);
+            state.queue.open_at = Some(now + interval.min(OPENING));
             Ok(())
         };
         self.queue_up(|came| Place::Opening(Reverse(came))).get(open).await;
