@@ -79,15 +79,15 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The partitions whose topic is there.
+    /// The partitions that are there, and so is their topic.
     pub fn present_partitions(&self) -> impl Iterator<Item = &PartitionFacts> {
         let missing = |topic| self.assignment.topics.get(topic) == Some(&status::Topic::Missing);
-        self.partitions.iter().filter(move |partition| !missing(&partition.topic))
+        self.partitions.iter().filter(move |partition| !partition.vitals.gone && !missing(&partition.topic))
     }
 
     /// Time since all that was settled was committed, while something is due.
     pub fn commit_age(&self) -> Duration {
-        let due = self.assignment.due || self.partitions.iter().any(|partition| partition.vitals.due);
+        let due = self.assignment.due || self.present_partitions().any(|partition| partition.vitals.due);
         if due { self.assignment.clean } else { Duration::ZERO }
     }
 }

@@ -1,13 +1,23 @@
 //! The HTTP server for operators: `/livez`, `/readyz`, `/metrics`.
 //!
 //! Owns the socket, the bounds on its clients and the routes. What is answered comes from [`Endpoints`]. A connection
-//! serves one request and lives for ten seconds at the most; where there are too many, the oldest is closed, so that no
-//! client can keep others out by holding on.
+//! serves one request and lives for ten seconds at the most; where there are too many, the oldest is closed whose request
+//! is not complete, so that no client can keep others out by holding on.
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -27,7 +37,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 /// Connections at the most.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 256;
 /// Time in which a client has to send its request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a whole connection.
@@ -102,32 +112,44 @@ impl Server {
     }
 }
 
+/// One client's connection.
+struct Connection {
+    task: AbortHandle,
+    /// Its request is complete, and the answer on its way.
+    answered: Arc<AtomicBool>,
+}
+
 /// The connections that may be open, the oldest first.
 #[derive(Default)]
-struct Connections(VecDeque<AbortHandle>);
+struct Connections(VecDeque<Connection>);
 
 impl Connections {
     fn add(&mut self, stream: TcpStream, endpoints: Arc<dyn Endpoints>) {
-        self.0.retain(|connection| !connection.is_finished());
-        while self.0.len() >= CONNECTIONS {
-            if let Some(oldest) = self.0.pop_front() {
-                oldest.abort();
+        self.0.retain(|connection| !connection.task.is_finished());
+        if self.0.len() >= CONNECTIONS {
+            let waits = |connection: &Connection| !connection.answered.load(Ordering::Relaxed);
+            let which = self.0.iter().position(waits).unwrap_or(0);
+            if let Some(evicted) = self.0.remove(which) {
+                evicted.task.abort();
             }
         }
-        self.0.push_back(tokio::spawn(converse(stream, endpoints)).abort_handle());
+        let answered = Arc::new(AtomicBool::new(false));
+        let task = tokio::spawn(converse(stream, endpoints, Arc::clone(&answered))).abort_handle();
+        self.0.push_back(Connection { task, answered });
     }
 }
 
 impl Drop for Connections {
     fn drop(&mut self) {
         for connection in &self.0 {
-            connection.abort();
+            connection.task.abort();
         }
     }
 }
 
-async fn converse(stream: TcpStream, endpoints: Arc<dyn Endpoints>) {
+async fn converse(stream: TcpStream, endpoints: Arc<dyn Endpoints>, answered: Arc<AtomicBool>) {
     let service = service_fn(move |request| {
+        answered.store(true, Ordering::Relaxed);
         let response = answer(&request, &*endpoints);
         async move { Ok::<_, Infallible>(response) }
     });

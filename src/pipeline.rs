@@ -255,7 +255,7 @@ impl Pipeline {
                 let attempts = job.attempts_used();
                 // before anything else may go wrong
                 job.ticket.settle();
-                self.metrics.sent(job.lane, job.record.timestamp);
+                self.metrics.sent(job.lane, job.record.written());
                 info!(
                     outcome = "sent",
                     id = mask::text(&job.id),

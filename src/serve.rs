@@ -92,7 +92,7 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let templates = Templates::load(config.mail.templates_dir.as_deref())?;
     let connector = smtp::Connector::new(&config.smtp)?;
     let dial = client::Connector::new(&config.kafka)?;
-    if let Some(warning) = config.kafka.security.warning() {
+    for warning in config.kafka.security.warnings() {
         warn!("{warning}");
     }
     let mut signals = Signals::new().map_err(Error::Signals)?;
@@ -296,5 +296,9 @@ impl Progress for Partition {
 
     fn stored(&self, offset: i64) {
         self.note_committed(offset);
+    }
+
+    fn listed(&self, listed: bool) {
+        self.note_listed(listed);
     }
 }

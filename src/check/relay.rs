@@ -142,7 +142,9 @@ fn advice(error: &OpenError, smtp: &config::Smtp) -> &'static str {
         }
         OpenPhase::Tls if text.contains("xpired") => "the relay needs a new certificate",
         OpenPhase::Tls => "does the port start with TLS? Otherwise set SMTP_ENCRYPTION=starttls",
-        OpenPhase::Auth if error.reply().is_some() => "correct SMTP_USER and SMTP_PASSWORD",
+        OpenPhase::Auth if error.reply().is_some() => {
+            "correct the user or the secret; a file is read again by serve without a restart"
+        }
         OpenPhase::Auth => "ask the relay's operator how to log in; without a login leave SMTP_USER empty",
     }
 }

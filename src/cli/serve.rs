@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use postlane::{
-    config::Config,
+    config::{Config, LogFormat},
     serve::{self, Error},
     telemetry,
 };
@@ -10,10 +10,16 @@ use postlane::{
 use super::{exit::Exit, runtime};
 
 pub(super) fn run(config: Config) -> Exit {
+    let format = config.log_format;
     match start(config) {
         Ok(()) => Exit::Done,
         Err(error) => {
-            eprintln!("postlane: {error:#}");
+            // a log of JSON lines stays one to its last line
+            if format == LogFormat::Json && tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!(error = format!("{error:#}"), "postlane ends");
+            } else {
+                eprintln!("postlane: {error:#}");
+            }
             match error.downcast_ref::<Error>() {
                 Some(error) if error.is_configuration() => Exit::Config,
                 Some(Error::Group(_)) => Exit::Later,

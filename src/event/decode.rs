@@ -108,7 +108,7 @@ pub fn decode(record: &Record) -> Result<Message, DecodeError> {
         data: object(message, "data")?.cloned().unwrap_or_default(),
         headers: headers(message)?,
         priority: priority(message)?,
-        timestamp: time(message, "timestamp")?.unwrap_or(record.timestamp),
+        timestamp: time(message, "timestamp")?.unwrap_or_else(|| record.written()),
         expires_at: time(message, "expires_at")?,
         retry_count: number(message, "retry_count")?
             .filter(|_| !record.headers.contains_key(STAGE_HEADER))

@@ -14,6 +14,7 @@ fn record(value: impl Into<Vec<u8>>) -> Record {
         partition: 2,
         offset: 77,
         timestamp: Utc.timestamp_millis_opt(1_700_000_000_123).unwrap(),
+        arrived: Utc.timestamp_millis_opt(1_700_000_000_123).unwrap(),
         key: None,
         value: Some(value.into()),
         headers: BTreeMap::new(),

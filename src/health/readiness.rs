@@ -17,6 +17,8 @@ use crate::{
 
 /// Time for an answer of a broker, beyond what it may hold a fetch, before it counts as gone.
 pub(super) const PATIENCE: Duration = Duration::from_secs(6);
+/// Time for which an answered look for topics shows that the brokers are there: longer than the usual time between two.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// What was found of one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,28 +87,51 @@ impl Facts {
     /// The brokers as a whole: they are up if any of them answers.
     ///
     /// The fetches tell first, since one of them is always on its way where a partition is read. Only where none is,
-    /// because all that was read still waits to be sent, the last look for topics and the last commit tell.
+    /// because all that was read still waits to be sent, the last look for topics and the last commit tell. A look
+    /// that was answered after a partition's trouble began shows that the trouble is the topic's or its leader's.
     pub fn broker(&self) -> Check {
         let problem = match &self.assignment.brokers {
             Brokers::Unheard => Some("none has answered yet".to_owned()),
             Brokers::Silent(why) if self.partitions.is_empty() => Some(why.clone()),
             last_look => {
-                let unanswered = self.partitions.iter().find_map(|partition| self.unanswered(partition));
+                let away = |partition: &&PartitionFacts| !self.listed_since(partition);
+                let unanswered = self.partitions.iter().filter(away).find_map(|partition| self.unanswered(partition));
                 let answered = |partition: &PartitionFacts| {
-                    matches!(partition.vitals.reading, Reading::Asking(_)) && self.unanswered(partition).is_none()
+                    // that it is not listed was told by a broker, a moment ago
+                    let told = matches!(partition.vitals.halted, Some((Halt::NotListed, _)));
+                    let heard = told || matches!(partition.vitals.reading, Reading::Asking(_));
+                    heard && self.unanswered(partition).is_none()
                 };
                 if self.partitions.iter().any(answered) {
                     None
                 } else {
-                    unanswered.or_else(|| match (last_look, self.assignment.commit_waits) {
-                        (Brokers::Silent(why), _) => Some(why.clone()),
-                        (_, Some(waits)) if waits > PATIENCE => Some(format!("a commit waits since {}", span(waits))),
+                    match (unanswered, last_look, self.assignment.commit_waits) {
+                        // the partition knows since when, the look for topics why
+                        (Some(unanswered), Brokers::Silent(why), _) => Some(format!("{unanswered}; {why}")),
+                        (Some(unanswered), ..) => Some(unanswered),
+                        (None, Brokers::Silent(why), _) => Some(why.clone()),
+                        (None, _, Some(waits)) if waits > PATIENCE => {
+                            Some(format!("a commit waits since {}", span(waits)))
+                        }
                         _ => None,
-                    })
+                    }
                 }
             }
         };
         Check::new("broker", problem)
+    }
+
+    /// Whether the brokers have answered since a partition had none.
+    fn listed_since(&self, partition: &PartitionFacts) -> bool {
+        let Some(listed) = self.assignment.listed.filter(|_| self.assignment.brokers == Brokers::Answering) else {
+            return false;
+        };
+        match (partition.vitals.halted, partition.vitals.reading) {
+            (Some((_, since)), _) => listed < since.min(FRESH),
+            // the last look may have been answered a moment before all fell silent
+            (None, Reading::Asking(since)) => listed < since.min(PATIENCE),
+            (None, _) => false,
+        }
     }
 
     /// Why a partition gets no answer from its broker, if it gets none.
@@ -152,7 +177,7 @@ impl Facts {
             Some(Topic::Missing) => Some(missing(topic)),
             Some(Topic::Failing(why)) => Some(why.clone()),
             Some(Topic::Listed) => {
-                let own = self.partitions.iter().filter(|partition| partition.lane == lane);
+                let own = self.present_partitions().filter(|partition| partition.lane == lane);
                 let mut problems = own.filter_map(|partition| self.partition(partition));
                 problems.next().map(|first| match problems.count() {
                     0 => first,
@@ -170,6 +195,7 @@ impl Facts {
             let (why, since) = vitals.halted?;
             let why = match why {
                 Halt::Unavailable => "its broker is away",
+                Halt::NotListed => "the brokers do not list it, or this user may not describe its topic",
                 Halt::Denied => "the broker denies it",
                 Halt::Undecodable => "what stands there cannot be decoded; the log says where",
                 Halt::NoRecords => "fetches bring no records: a transaction may be open",

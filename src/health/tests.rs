@@ -31,6 +31,7 @@ fn vitals() -> Vitals {
         due: false,
         oldest: Duration::ZERO,
         lost: 0,
+        gone: false,
     }
 }
 
@@ -39,6 +40,7 @@ pub(crate) fn facts() -> Facts {
     let topics = Topics { lanes: ["h", "n", "l"].map(topic), dead_letters: topic("d") };
     let mut assignment = Status::default().report();
     assignment.brokers = Brokers::Answering;
+    assignment.listed = Some(seconds(30));
     assignment.group_answered = true;
     for name in ["h", "n", "l", "d"] {
         assignment.topics.insert(topic(name), Topic::Listed);
@@ -137,6 +139,13 @@ fn where_nothing_is_asked_the_last_look_and_the_commit_tell_of_the_brokers() {
         partition.vitals.reading = Reading::Answered;
     }
     assert!(facts.broker().ready);
+    // what a partition waits for, and why the brokers are gone
+    let mut denied = facts.clone();
+    denied.partitions[0].vitals.halted = Some((Halt::Denied, seconds(4)));
+    denied.assignment.brokers = Brokers::Silent("the login is refused".to_owned());
+    let expected = "h-0 cannot be read since 4s: the broker denies it; the login is refused";
+    assert_eq!(denied.broker().detail.as_deref(), Some(expected));
+
     facts.assignment.brokers = Brokers::Silent("gone".to_owned());
     assert_eq!(facts.broker().detail.as_deref(), Some("gone"));
     facts.assignment.brokers = Brokers::Answering;
@@ -194,4 +203,77 @@ fn partitions_of_a_topic_that_is_gone_are_not_counted() {
     facts.assignment.topics.insert(topic("n"), Topic::Missing);
     assert!(facts.present_partitions().all(|partition| &*partition.topic != "n"));
     assert_eq!(facts.present_partitions().count(), 4);
+}
+
+#[test]
+fn brokers_that_answer_are_not_away_because_the_lanes_topics_are() {
+    let mut facts = facts();
+    for name in ["h", "n", "l"] {
+        facts.assignment.topics.insert(topic(name), Topic::Missing);
+    }
+    for partition in &mut facts.partitions {
+        partition.vitals.halted = Some((Halt::Unavailable, seconds(40)));
+    }
+    assert_eq!(facts.broker().detail, None);
+}
+
+#[test]
+fn brokers_that_say_that_there_is_no_such_partition_answer() {
+    let mut facts = facts();
+    for partition in &mut facts.partitions {
+        partition.vitals.halted = Some((Halt::NotListed, seconds(4)));
+        partition.vitals.reading = Reading::Answered;
+    }
+    assert_eq!(facts.broker().detail, None);
+    let all = reasons(&facts);
+    assert_eq!(all.len(), 3, "{all:?}");
+    let why = "the brokers do not list it, or this user may not describe its topic (and 1 more)";
+    assert_eq!(all[1], format!("lane_normal: n-0 stands still since 4s: {why}"));
+    // where nobody tells that any more, they are gone
+    for partition in &mut facts.partitions {
+        partition.vitals.reading = Reading::Asking(seconds(8));
+    }
+    assert_eq!(facts.broker().detail.as_deref(), Some("h-0 has had no answer since 8s"));
+}
+
+#[test]
+fn an_answered_look_counts_if_it_came_after_the_trouble_began_and_is_fresh() {
+    let away = |since: u64, listed: u64| {
+        let mut facts = facts();
+        facts.assignment.listed = Some(seconds(listed));
+        for partition in &mut facts.partitions {
+            partition.vitals.halted = Some((Halt::Unavailable, seconds(since)));
+        }
+        !facts.broker().ready
+    };
+    assert!(away(3, 4) && away(3, 3) && !away(4, 3) && !away(900, 59) && away(900, 60));
+    let silent = |since: u64, listed: u64| {
+        let mut facts = facts();
+        facts.assignment.listed = Some(seconds(listed));
+        for partition in &mut facts.partitions {
+            partition.vitals.reading = Reading::Asking(seconds(since));
+        }
+        !facts.broker().ready
+    };
+    assert!(silent(8, 7) && silent(20, 7) && !silent(20, 5));
+    let mut facts = facts();
+    facts.assignment.listed = Some(seconds(1));
+    facts.assignment.brokers = Brokers::Silent("gone".to_owned());
+    for partition in &mut facts.partitions {
+        partition.vitals.halted = Some((Halt::Unavailable, seconds(9)));
+    }
+    assert!(!facts.broker().ready, "a later look was not answered");
+}
+
+#[test]
+fn a_partition_that_is_gone_is_neither_missed_nor_counted() {
+    let mut facts = facts();
+    let gone = &mut facts.partitions[3].vitals;
+    (gone.gone, gone.due) = (true, true);
+    gone.halted = Some((Halt::NotListed, seconds(90)));
+    facts.assignment.clean = seconds(9);
+    assert_eq!(reasons(&facts), [""; 0]);
+    assert_eq!((facts.present_partitions().count(), facts.commit_age()), (5, Duration::ZERO));
+    facts.partitions[3].vitals.gone = false;
+    assert_eq!(reasons(&facts).len(), 1);
 }

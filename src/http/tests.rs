@@ -131,3 +131,47 @@ async fn an_address_in_use_is_named() {
     let error = crate::chain::chain(&Server::bind(taken).await.unwrap_err());
     assert!(error.starts_with(&format!("HTTP_ADDR={taken}: cannot listen there: Address already in use")), "{error}");
 }
+
+/// Has a lot to say.
+struct Talker;
+
+impl Endpoints for Talker {
+    fn live(&self) -> (bool, String) {
+        (true, String::new())
+    }
+
+    fn ready(&self) -> (bool, String) {
+        (true, String::new())
+    }
+
+    fn metrics(&self, _open_metrics: bool) -> String {
+        "m".repeat(16 << 20)
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_has_begun_is_not_cut_for_clients_that_hold_on() {
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = server.address();
+    tokio::spawn(server.run(Arc::new(Talker)));
+    let mut reader = TcpStream::connect(address).await.unwrap();
+    reader.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    reader.readable().await.unwrap();
+    let mut holding = Vec::new();
+    for _ in 0..2 * CONNECTIONS {
+        holding.push(TcpStream::connect(address).await.unwrap());
+    }
+    assert_eq!(holding[0].read(&mut [0; 16]).await.unwrap_or(0), 0, "it had to go");
+    let mut answer = Vec::new();
+    reader.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.len() > 16 << 20, "{} bytes", answer.len());
+}
+
+#[tokio::test]
+async fn two_hundred_probes_at_once_are_all_answered() {
+    let address = serve(true).await;
+    let asking = (0..200).map(|_| request(address, "GET", "/livez", ""));
+    for (head, _) in futures::future::join_all(asking).await {
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    }
+}

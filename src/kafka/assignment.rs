@@ -46,6 +46,11 @@ pub trait Progress: Send + Sync {
     fn stored(&self, offset: i64) {
         let _ = offset;
     }
+
+    /// Whether the brokers list the partition: a topic that was made anew may have fewer.
+    fn listed(&self, listed: bool) {
+        let _ = listed;
+    }
 }
 
 /// Who works on the partitions that are found.
@@ -85,6 +90,15 @@ struct Owned {
     committed_at: Instant,
     /// The last commit of it was refused, and that was said.
     refused: bool,
+    /// The brokers list it no more. What is settled there is still committed, as far as they take it.
+    gone: bool,
+}
+
+impl Owned {
+    /// Whether an offset that should be stored was not.
+    fn lacks_commit(&self) -> bool {
+        self.refused && !self.gone
+    }
 }
 
 /// Finds partitions, hands them out, and commits what they have done.
@@ -188,7 +202,7 @@ impl Assignment {
     /// The last commit, within `limit`. True if all that was settled is committed.
     pub async fn finish(&mut self, limit: Duration) -> bool {
         let outcome = timeout(limit, self.commit()).await;
-        let refused = self.owned.values().any(|owned| owned.refused);
+        let refused = self.owned.values().any(Owned::lacks_commit);
         let complete = matches!(outcome, Ok(Ok(()))) && !self.commit_failed && !refused;
         if complete {
             info!(partitions = self.owned.len(), "offsets are committed");
@@ -279,7 +293,7 @@ impl Assignment {
 
     /// Names a partition whose offset was not stored.
     fn refusal(&self) -> Result<(), String> {
-        match self.owned.iter().find(|(_, owned)| owned.refused) {
+        match self.owned.iter().find(|(_, owned)| owned.lacks_commit()) {
             Some(((topic, partition), _)) => Err(format!("the offset of {topic}-{partition} was not stored")),
             None => Ok(()),
         }
@@ -364,9 +378,11 @@ impl Assignment {
                         warn!(%topic, "a lane's topic does not exist: waiting for it");
                     }
                 }
+                self.mark_listed(&topic, &[]);
                 self.status.topic(&topic, Topic::Missing);
                 continue;
             };
+            self.mark_listed(&topic, partitions);
             if self.missing.remove(&topic) {
                 info!(%topic, "a lane's topic exists now");
                 // whatever it holds was published while it was waited for
@@ -387,6 +403,23 @@ impl Assignment {
             }
         }
         first_failure
+    }
+
+    /// Notes which of a topic's partitions are listed. One that is not goes on being tried, and comes back by itself.
+    fn mark_listed(&mut self, topic: &Arc<str>, listed: &[i32]) {
+        let all = (Arc::clone(topic), i32::MIN)..=(Arc::clone(topic), i32::MAX);
+        for ((_, partition), owned) in self.owned.range_mut(all) {
+            let gone = !listed.contains(partition);
+            if std::mem::replace(&mut owned.gone, gone) == gone {
+                continue;
+            }
+            owned.progress.listed(!gone);
+            if gone {
+                warn!(%topic, partition, "a partition is not listed any more: trying on, without counting it");
+            } else {
+                info!(%topic, partition, "a partition is listed again");
+            }
+        }
     }
 
     /// Finds the starts of new partitions of a topic, commits them, and only then hands the partitions out.
@@ -423,7 +456,7 @@ impl Assignment {
             info!(%topic, partition, offset = tracker.position(), "reading");
             let progress = self.partitions.start(topic, partition, tracker);
             progress.stored(committed.offset);
-            let owned = Owned { progress, committed, committed_at: Instant::now(), refused: false };
+            let owned = Owned { progress, committed, committed_at: Instant::now(), refused: false, gone: false };
             self.owned.insert((Arc::clone(topic), partition), owned);
         }
         if outcome.is_ok() {

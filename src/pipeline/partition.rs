@@ -75,7 +75,8 @@ pub struct Partition {
 impl Partition {
     /// A partition that goes on where `tracker` stands.
     pub fn new(topic: Arc<str>, number: i32, lane: Priority, tracker: Tracker, window: Room) -> Self {
-        Self { topic, number, lane, tracker: Mutex::new(tracker), window, watched: Mutex::default() }
+        let watched = Mutex::new(Watched::new(tracker.position()));
+        Self { topic, number, lane, tracker: Mutex::new(tracker), window, watched }
     }
 
     /// Its topic.
@@ -164,7 +165,7 @@ impl Sink for Source {
         if seen == Seen::Settled {
             return;
         }
-        self.partition.watched().seen(generation, record.offset, record.timestamp);
+        self.partition.watched().seen(generation, record.offset, record.written());
         let size = record.size();
         let window = self.partition.window.take(size).await;
         let ticket =

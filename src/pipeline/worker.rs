@@ -220,6 +220,7 @@ impl Worker {
         let recipients = job.attempts.as_ref().map_or(0, |attempts| attempts.open().count());
         let begun = job.trace.begin();
         let mut classes = Vec::new();
+        self.station.busy_within(self.deadlines(mail));
         let ended = tokio::select! {
             ended = self.transactions(&job, mail, &progress, (pass, permit), &mut classes) => Some(ended),
             () = cut => None,
@@ -267,7 +268,7 @@ impl Worker {
                 Some(permit) if begins => Some((pass, permit)),
                 lapsed => {
                     drop(lapsed);
-                    self.further(pass, job.lane, is_partly_sent(job, classes)).await
+                    self.further(pass, (job.lane, self.deadlines(mail)), is_partly_sent(job, classes)).await
                 }
             };
             let Some((held, in_force)) = begun else {
@@ -275,7 +276,6 @@ impl Worker {
                 return Ended::Interrupted;
             };
             pass = held;
-            self.station.busy_within(self.settings.timeouts.attempt(open.len(), mail.bytes.len()));
             let verdict = self.transaction(mail, &open, progress).await;
             drop(in_force);
             match &verdict {
@@ -307,10 +307,15 @@ impl Worker {
     /// A session, and leave for a further transaction of the same mail, which counts for the relay as another one. Nothing
     /// if no session can be had, and at a shutdown: at once, or where the mail was partly sent, once a share is not to be
     /// had soon.
-    async fn further(&mut self, mut pass: Pass, lane: Priority, partly_sent: bool) -> Option<(Pass, Permit)> {
-        let pipeline = Arc::clone(&self.pipeline);
+    async fn further(
+        &mut self,
+        mut pass: Pass,
+        (lane, deadlines): (Priority, Duration),
+        partly_sent: bool,
+    ) -> Option<(Pass, Permit)> {
+        let drain = self.pipeline.shutdown.drain.clone();
         let given_up = async {
-            pipeline.shutdown.drain.cancelled().await;
+            drain.cancelled().await;
             if partly_sent {
                 sleep(FINISH).await;
             }
@@ -320,28 +325,40 @@ impl Worker {
             self.open_within();
             // there is none where the transaction before has ended it
             pass = self.hold_session(pass).await.ok()?;
-            self.station.waits();
-            tokio::select! {
+            let permit = tokio::select! {
                 biased;
                 () = &mut given_up => return None,
-                mut permit = pipeline.relay.pace_further(lane) => {
-                    if permit.begin() {
-                        return Some((pass, permit));
-                    }
-                    continue;
+                permit = self.turn(lane, deadlines) => Some(permit),
+                () = self.idle() => None,
+            };
+            if let Some(mut permit) = permit {
+                if permit.begin() {
+                    return Some((pass, permit));
                 }
-                () = self.idle() => {}
+                continue;
             }
             self.open_within();
             self.close().await;
-            self.station.waits();
             // the next session is opened when it is of use; what shows that it is goes back unused
             tokio::select! {
                 biased;
                 () = &mut given_up => return None,
-                permit = pipeline.relay.pace_further(lane) => drop(permit),
+                permit = self.turn(lane, deadlines) => drop(permit),
             }
         }
+    }
+
+    /// Waits for the turn of a mail of this lane that is in hand, which has ended within `deadlines` from then on.
+    pub(crate) async fn turn(&self, lane: Priority, deadlines: Duration) -> Permit {
+        self.station.waits();
+        let permit = self.pipeline.relay.pace_further(lane).await;
+        self.station.busy_within(deadlines);
+        permit
+    }
+
+    /// All that an attempt may take, however many transactions it needs.
+    fn deadlines(&self, mail: &Mail) -> Duration {
+        self.settings.timeouts.attempt(mail.recipients.len(), mail.bytes.len())
     }
 
     async fn transaction(&mut self, mail: &Mail, open: &[usize], progress: &Progress) -> Verdict {

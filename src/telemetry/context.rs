@@ -55,6 +55,7 @@ mod tests {
             partition: 0,
             offset: 0,
             timestamp: chrono::DateTime::UNIX_EPOCH,
+            arrived: chrono::DateTime::UNIX_EPOCH,
             key: None,
             value: None,
             headers: headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect(),

@@ -14,6 +14,7 @@ fn record() -> Record {
         partition: 3,
         offset: 258,
         timestamp: DateTime::from_timestamp_millis(1_700_000_000_123).unwrap(),
+        arrived: DateTime::from_timestamp_millis(1_700_000_000_123).unwrap(),
         key: Some(vec![0xff, 0x00]),
         value: Some(b"{\"type\": 1}\0\xfe".to_vec()),
         headers: BTreeMap::from([

@@ -40,6 +40,7 @@ pub(crate) fn record(partition: i32, offset: i64, value: impl Into<Vec<u8>>) -> 
         partition,
         offset,
         timestamp: DateTime::from_timestamp_millis(1_700_000_000_000).unwrap(),
+        arrived: DateTime::from_timestamp_millis(1_700_000_000_000).unwrap(),
         key: Some(offset.to_string().into_bytes()),
         value: Some(value.into()),
         headers: BTreeMap::from([("type".to_owned(), b"welcome".to_vec())]),

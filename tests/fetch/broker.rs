@@ -115,11 +115,11 @@ async fn a_topic_made_anew_is_read_from_its_start() {
     reading.sink.reached(10).await;
 
     cluster.delete_topic(&topic).await.unwrap();
-    reading.sink.until(|told| told.contains(&Told::Halted(Halt::Unavailable))).await;
+    reading.sink.until(|told| told.contains(&Told::Halted(Halt::NotListed))).await;
     assert!(cluster.partitions(&topic).await.unwrap().is_empty());
     cluster.create_topic(&topic, 1, &[]).await.unwrap();
     cluster.produce(&topic, 0, records(3)).await.unwrap();
-    reading.sink.until(|told| told.last() == Some(&Told::Resumed)).await;
+    reading.sink.until(|told| told.last() == Some(&Told::Delivered(2))).await;
 
     let told = reading.sink.told();
     let restart = told.iter().position(|told| *told == Told::LogRestarted(10, 0)).expect("told of the new log");
@@ -143,7 +143,7 @@ async fn stands_still_until_it_is_gone(cluster: &Cluster, topic: &str, end: i64,
     cluster.delete_records(topic, 0, end).await.unwrap();
     reading.sink.reached(end + 1).await;
     let expected =
-        [Told::Halted(Halt::Undecodable), Told::LostToRetention(0, end), Told::Delivered(end), Told::Resumed];
+        [Told::Halted(Halt::Undecodable), Told::LostToRetention(0, end), Told::Resumed, Told::Delivered(end)];
     reading.sink.until(|told| told == expected).await;
     reading.end().await;
 }

@@ -59,6 +59,7 @@ fn record(offset: i64) -> Record {
         partition: 0,
         offset,
         timestamp: DateTime::UNIX_EPOCH,
+        arrived: DateTime::UNIX_EPOCH,
         key: None,
         value: Some(vec![]),
         headers: BTreeMap::new(),
@@ -158,7 +159,7 @@ async fn unavailable_is_said_once_and_retried_with_growing_delays() {
         |call, _, _| if call < 8 { unavailable() } else { (call == 8).then(|| brings(&[3], 4, 4))? },
     );
     run.sink.reached(4).await;
-    assert_eq!(run.sink.told(), [Told::Halted(Halt::Unavailable), Told::Delivered(3), Told::Resumed]);
+    assert_eq!(run.sink.told(), [Told::Halted(Halt::Unavailable), Told::Resumed, Told::Delivered(3)]);
     assert_eq!(run.asked_at()[..9], [0, 100, 300, 700, 1500, 3100, 6300, 11300, 16300]);
     assert!(run.asked.lock().unwrap()[..9].iter().all(|(_, offset)| *offset == 3));
     run.end().await;
@@ -189,7 +190,7 @@ async fn what_cannot_be_decoded_is_tried_again_each_minute_and_never_passed() {
     });
     run.sink.reached(8).await;
     assert_eq!(run.asked_at()[..6], [0, 60_000, 120_000, 180_000, 240_000, 300_000]);
-    assert_eq!(run.sink.told(), [Told::Halted(Halt::Undecodable), Told::Delivered(7), Told::Resumed]);
+    assert_eq!(run.sink.told(), [Told::Halted(Halt::Undecodable), Told::Resumed, Told::Delivered(7)]);
     run.end().await;
 }
 
@@ -232,7 +233,7 @@ async fn a_log_made_anew_is_read_from_its_start_after_the_patience() {
     });
     run.sink.until(|told| told.contains(&Told::Resumed)).await;
     let told = run.sink.told();
-    assert_eq!(told[..3], [Told::Halted(Halt::BeyondEnd), Told::LogRestarted(10, 2), Told::Delivered(2)]);
+    assert_eq!(told[..3], [Told::Halted(Halt::BeyondEnd), Told::LogRestarted(10, 2), Told::Resumed]);
     let asked = run.asked.lock().unwrap().clone();
     let restarted = asked.iter().find(|(_, offset)| *offset == 2).unwrap().0;
     assert!((Duration::from_secs(30)..Duration::from_secs(36)).contains(&restarted), "{restarted:?}");
@@ -268,7 +269,7 @@ async fn fetches_without_the_records_that_are_there_are_paced_and_said_once() {
         }
     });
     run.sink.reached(9).await;
-    assert_eq!(run.sink.told(), [Told::Halted(Halt::NoRecords), Told::Delivered(8), Told::Resumed]);
+    assert_eq!(run.sink.told(), [Told::Halted(Halt::NoRecords), Told::Resumed, Told::Delivered(8)]);
     let asked = run.asked_at();
     assert_eq!(asked[..6], [0, 100, 300, 700, 1500, 2500]);
     assert!(asked.len() < 130, "{} fetches in two minutes", asked.len());

@@ -41,7 +41,7 @@ async fn reading_survives_a_broker_that_dies_and_one_that_freezes_and_creates_no
     let client = shared_client(&cluster);
     let topic = unique("fetch");
     let reading = Reading::start(&client, &topic, 0, Limits { timeout: Duration::from_secs(2), ..limits() });
-    reading.sink.until(|told| told == [Told::Halted(Halt::Unavailable)]).await;
+    reading.sink.until(|told| told == [Told::Halted(Halt::NotListed)]).await;
     assert!(cluster.partitions(&topic).await.unwrap().is_empty(), "asking must not create the topic");
 
     cluster.create_topic(&topic, 1, &[]).await.unwrap();
@@ -59,13 +59,13 @@ async fn reading_survives_a_broker_that_dies_and_one_that_freezes_and_creates_no
     cluster.resume().unwrap();
     produce(&cluster, &topic, 2).await;
     reading.sink.reached(7).await;
-    reading.sink.until(|told| told.last() == Some(&Told::Resumed)).await;
 
     let told = reading.sink.told();
     assert_eq!(delivered(&told), [0, 1, 2, 3, 4, 5, 6]);
     let halts: Vec<_> = told.iter().filter(|told| !matches!(told, Told::Delivered(_))).cloned().collect();
-    let outage = [Told::Halted(Halt::Unavailable), Told::Resumed];
-    assert_eq!(halts, [outage.clone(), outage.clone(), outage].concat(), "each said once");
+    let outage = |why| [Told::Halted(why), Told::Resumed];
+    let expected = [outage(Halt::NotListed), outage(Halt::Unavailable), outage(Halt::Unavailable)].concat();
+    assert_eq!(halts, expected, "each said once");
     reading.end().await;
 }
 
@@ -119,6 +119,6 @@ async fn connections_that_went_dead_without_a_word_are_built_anew() {
     reading.sink.until(|told| told.last() == Some(&Told::Halted(Halt::Unavailable))).await;
     produce(&cluster, &topic, 1).await;
     reading.sink.reached(2).await;
-    reading.sink.until(|told| told.last() == Some(&Told::Resumed)).await;
+    assert!(reading.sink.told().contains(&Told::Resumed));
     reading.end().await;
 }

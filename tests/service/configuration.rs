@@ -65,6 +65,7 @@ fn every_wrong_variable_is_named_before_anything_is_connected() {
         ("SMTP_SESSIONS", "0"),
         ("PRIORITY_WEIGHTS", "6:3"),
         ("COMMIT_INTERVAL", "0s"),
+        ("KAFKA_FETCH_MAX_WAIT", "31s"),
         ("SHUTDOWN_TIMEOUT", "soon"),
         ("RETRY_MULTIPLIER", "0.5"),
         ("MAIL_FROM", "nobody"),
@@ -104,6 +105,14 @@ fn a_broken_template_is_named_with_file_and_line_before_anything_is_connected() 
     assert_eq!(code, Some(78), "{stderr}");
     assert!(stderr.contains("receipt/text.txt.j2"), "{stderr}");
     assert!(stderr.contains("line 3") || stderr.contains(":3"), "{stderr}");
+
+    // a log of JSON lines has nothing else in it
+    let (code, _, stderr) = run(command.env("LOG_FORMAT", "json"));
+    assert_eq!(code, Some(78), "{stderr}");
+    let lines: Vec<serde_json::Value> = stderr.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let last = lines.last().expect("a line");
+    assert_eq!((&last["level"], &last["message"]), (&"ERROR".into(), &"postlane ends".into()), "{stderr}");
+    assert!(last["error"].as_str().is_some_and(|error| error.contains("receipt/text.txt.j2:3")), "{stderr}");
     untouched.assert_untouched();
 }
 

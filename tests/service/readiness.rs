@@ -105,6 +105,27 @@ async fn missing_topics_are_named_until_they_are_there() {
 }
 
 #[tokio::test]
+async fn topics_that_are_deleted_are_no_outage_of_the_brokers() {
+    let bed = Bed::new().await;
+    let mut service = bed.start();
+    let operator = Operator::of(&mut service).await;
+    operator.wait_until_ready().await;
+    let topics = [&bed.names.high, &bed.names.normal, &bed.names.low];
+    for topic in topics {
+        bed.cluster.delete_topic(topic).await.expect("deleted");
+    }
+    // long before the next look for topics
+    let lanes = |reasons: &[String]| {
+        let named = |lane: &str| reasons.iter().any(|reason| reason.starts_with(lane) && reason.contains("not list"));
+        reasons.len() == 3 && ["lane_high", "lane_normal", "lane_low"].into_iter().all(named)
+    };
+    let (_, took) = operator.wait_for("three lanes without topics", lanes).await;
+    assert!(took < PROMISED, "{took:?}");
+    assert!((operator.metrics().await.value("postlane_broker_up") - 1.0).abs() < f64::EPSILON);
+    end(service).await;
+}
+
+#[tokio::test]
 async fn a_dead_letter_topic_that_is_deleted_is_seen_with_the_next_letter() {
     let bed = Bed::new().await;
     let mut service = bed.start();
@@ -148,7 +169,7 @@ async fn clients_that_hang_hold_nothing_up() {
     let bed = Bed::new().await;
     let mut service = bed.start();
     let operator = Operator::of(&mut service).await;
-    let hanging: Vec<TcpStream> = (0..200)
+    let hanging: Vec<TcpStream> = (0..300)
         .map(|_| {
             let mut stream = TcpStream::connect(operator.0).expect("a connection");
             stream.write_all(b"GET /readyz HTTP/1.1\r\nhost:").expect("written");

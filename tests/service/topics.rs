@@ -7,7 +7,8 @@ use devkit::{
 use postlane::event::Priority;
 
 use crate::{
-    bed::{Bed, end},
+    bed::{Bed, SOON, end},
+    operator::{Metrics, Operator},
     watch::{copies, each_once, line, mails, odd_cluster, recipient, said, until},
 };
 
@@ -128,5 +129,41 @@ async fn a_topic_made_anew_is_read_from_its_start() {
     each_once(&bed.smtp, "third", 0..3).await;
     bed.wait_for_no_lag(&mut service).await;
     assert_eq!(said(&service, &["the topic was made anew or truncated"]), 1);
+    end(service).await;
+}
+
+#[tokio::test]
+async fn partitions_that_a_new_topic_lacks_are_not_missed_and_come_back() {
+    let mut bed = Bed::with(SmtpServer::builder(), 2).await;
+    bed.set("KAFKA_DISCOVERY_INTERVAL", "1s");
+    let (cluster, normal) = (bed.cluster, bed.names.normal.clone());
+    let halted = format!("postlane_partition_halted{{lane=\"normal\",topic=\"{normal}\",partition=\"1\"}}");
+    let listed = |metrics: &Metrics| metrics.series().contains(&&halted);
+    bed.publish_to(Priority::Normal, 1, mails("first", 0..3)).await;
+    let mut service = bed.start();
+    let operator = Operator::of(&mut service).await;
+    bed.wait_for_no_lag(&mut service).await;
+    operator.wait_until_ready().await;
+    bed.smtp.hold(Command::Dot);
+    bed.publish_to(Priority::Normal, 1, mails("held", 0..1)).await;
+    bed.smtp.wait_until(|ledger| ledger.held() == 1, SOON).await.expect("it waits for its answer");
+
+    cluster.delete_topic(&normal).await.expect("deleted");
+    cluster.create_topic(&normal, 1, &[]).await.expect("a topic");
+    operator.wait_for_metrics("one partition less", |metrics| !listed(metrics)).await;
+    bed.smtp.release(Command::Dot);
+    line(&mut service, &["WARN", "an offset was not stored", &normal]).await;
+    operator.wait_until_ready().await;
+    assert!((operator.metrics().await.value("postlane_broker_up") - 1.0).abs() < f64::EPSILON);
+    bed.publish_to(Priority::Normal, 0, mails("second", 0..3)).await;
+    each_once(&bed.smtp, "second", 0..3).await;
+
+    cluster.create_partitions(&normal, 2).await.expect("a second partition");
+    operator.wait_for_metrics("both partitions", listed).await;
+    bed.publish_to(Priority::Normal, 1, mails("third", 0..2)).await;
+    each_once(&bed.smtp, "third", 0..2).await;
+    operator.wait_until_ready().await;
+    bed.wait_for_no_lag(&mut service).await;
+    each_once(&bed.smtp, "held", 0..1).await;
     end(service).await;
 }

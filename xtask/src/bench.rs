@@ -1,11 +1,12 @@
-//! `cargo xtask bench`: mails a second from a backlog, beside what the machine's SMTP alone can do, and the memory that it
-//! takes.
+//! `cargo xtask bench`: mails a second from a backlog, beside what the machine's SMTP alone can do, the memory that it
+//! takes, and what the program takes while there is nothing to do.
 //!
 //! Owns the plan of the rounds and the table. Each round measures postlane (or each of the programs named, in turn) and then
 //! `smtp-source` against the same `smtp-sink` with as many sessions and messages of the same size, so that all see the same
 //! machine.
 
 mod backlog;
+mod idle;
 mod memory;
 mod postfix;
 mod service;
@@ -45,6 +46,9 @@ pub(crate) struct Arguments {
     /// Measure the memory instead: a large backlog while the relay is away, and then its delivery
     #[arg(long)]
     memory: bool,
+    /// Measure what it takes before and without any mail instead: size, start to ready, idle memory and CPU
+    #[arg(long, conflicts_with = "memory")]
+    idle: bool,
     /// Take this program instead of building the release one; several are measured in turn
     #[arg(long = "program", value_name = "PATH")]
     programs: Vec<PathBuf>,
@@ -55,7 +59,6 @@ pub(crate) struct Arguments {
 
 /// Measures, and prints a table.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
-    let tools = Tools::find()?;
     let programs = if arguments.programs.is_empty() {
         vec![cargo::build_release(arguments.target.as_deref()).await?]
     } else {
@@ -69,6 +72,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         }
         return Ok(());
     }
+    if arguments.idle {
+        for program in &programs {
+            idle::run(&cluster, program, arguments.rounds).await?;
+        }
+        return Ok(());
+    }
+    let tools = Tools::find()?;
     let plan = |program| -> Result<Run<'_>> {
         Ok(Run {
             cluster: &cluster,

@@ -30,7 +30,7 @@ enum Command {
     Demo,
     /// Run all tests on a real broker
     Test(test::Arguments),
-    /// Measure mails a second beside smtp-source, or the memory that a backlog takes
+    /// Measure mails a second beside smtp-source, the memory that a backlog takes, or what idling takes
     Bench(bench::Arguments),
     /// Build the image and deliver a mail from a container of it
     Container(container::Arguments),

@@ -7,6 +7,9 @@ use super::{
     KafkaVariables, OtherVariables, Reader, values,
 };
 
+/// Longest time for which a broker may hold a fetch: a broker that is silent is found out only after that.
+const LONGEST_FETCH: Duration = Duration::from_secs(30);
+
 pub(super) fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables, security: Security) -> Kafka {
     let expected_brokers = "one or more addresses such as kafka-1:9092,kafka-2:9092";
     let brokers = reader.optional("KAFKA_BROKERS", raw.brokers.as_ref(), expected_brokers, |text| {
@@ -68,10 +71,12 @@ pub(super) fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVari
             Duration::from_secs(30),
         ),
         fetch_max_bytes: reader.size("KAFKA_FETCH_MAX_BYTES", raw.fetch_max_bytes.as_ref(), 1 << 20, 1024, 1 << 26),
-        fetch_max_wait: reader.duration(
+        fetch_max_wait: reader.value(
             "KAFKA_FETCH_MAX_WAIT",
             raw.fetch_max_wait.as_ref(),
             Duration::from_millis(500),
+            "a duration such as 500ms, above zero and at most 30s",
+            |text| values::duration(text).filter(|it| !it.is_zero() && *it <= LONGEST_FETCH),
         ),
         buffer_records: reader.number("KAFKA_BUFFER_RECORDS", raw.buffer_records.as_ref(), 2000, 1, 1_000_000),
         buffer_bytes: reader.size("KAFKA_BUFFER_BYTES", raw.buffer_bytes.as_ref(), 32 << 20, 1024, 1 << 31),

@@ -169,6 +169,7 @@ fn mail(offset: i64) -> Record {
         partition: 0,
         offset,
         timestamp: Utc::now(),
+        arrived: Utc::now(),
         key: None,
         value: Some(event.into()),
         headers: std::collections::BTreeMap::new(),
@@ -242,4 +243,128 @@ async fn work_without_workers_is_found_in_the_real_pipeline() {
         }
     }
     assert_eq!(found, ["1 mails could be sent, and no worker takes one"]);
+}
+
+/// Hands out a thousand records at once, and then tells nobody where the log ends.
+struct Full;
+
+#[async_trait]
+impl PartitionReader for Full {
+    async fn fetch(&mut self, offset: i64) -> Result<Fetched, FetchError> {
+        let records = (offset..offset + 1000).map(mail).collect();
+        Ok(Fetched { records, next_offset: offset + 1000, high_watermark: offset + 5000 })
+    }
+
+    async fn bounds(&mut self) -> Result<Bounds, FetchError> {
+        Err(FetchError::Unavailable { detail: "gone".to_owned() })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_that_moves_again_after_an_outage_is_no_hanging_fetch() {
+    let config = config();
+    let pipeline = pipeline(&config);
+    let (health, status) = health(&config, &pipeline);
+    let station = pipeline.crew.join();
+    station.busy();
+    let reading = PartitionLoop::new(Full, topic("n"), 0, 0, Arc::new(source(&pipeline)), Timing::default());
+    let reading = tokio::spawn(reading.run(CancellationToken::new()));
+    // relay and broker are away: the look after 5 s fails, the next one is due after 10 s
+    tokio::time::sleep(seconds(7)).await;
+    // the relay is back, and takes a mail a second
+    for second in 0..400 {
+        drop(pipeline.lanes.take().expect("a mail"));
+        tokio::time::sleep(seconds(1)).await;
+        status.turn();
+        assert_eq!(health.standstills(), [""; 0], "after {second}s in which a mail a second was sent");
+    }
+    reading.abort();
+}
+
+/// Has been read to its end when something comes that cannot be decoded, and 95 records more.
+struct Poisoned(bool);
+
+#[async_trait]
+impl PartitionReader for Poisoned {
+    async fn fetch(&mut self, offset: i64) -> Result<Fetched, FetchError> {
+        if std::mem::replace(&mut self.0, true) {
+            return Err(FetchError::Undecodable { detail: "a marker".to_owned() });
+        }
+        Ok(Fetched { records: Vec::new(), next_offset: offset, high_watermark: offset })
+    }
+
+    async fn bounds(&mut self) -> Result<Bounds, FetchError> {
+        Ok(Bounds { log_start: 0, log_end: 95 })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_cannot_be_decoded_has_a_lag_and_an_age() {
+    let config = config();
+    let pipeline = pipeline(&config);
+    let reading = PartitionLoop::new(Poisoned(false), topic("n"), 0, 0, Arc::new(source(&pipeline)), Timing::default());
+    let reading = tokio::spawn(reading.run(CancellationToken::new()));
+    tokio::time::sleep(seconds(600)).await;
+    let vitals = pipeline.partitions()[0].vitals(Utc::now());
+    assert_eq!(vitals.lag, Some(95));
+    assert!(vitals.oldest > seconds(500), "{vitals:?}");
+    reading.abort();
+}
+
+/// Fetches once, slowly to be sent; whether it can tell where the log ends is up to the test.
+struct Moody(Arc<std::sync::atomic::AtomicBool>);
+
+#[async_trait]
+impl PartitionReader for Moody {
+    async fn fetch(&mut self, offset: i64) -> Result<Fetched, FetchError> {
+        Full.fetch(offset).await
+    }
+
+    async fn bounds(&mut self) -> Result<Bounds, FetchError> {
+        if self.0.load(std::sync::atomic::Ordering::Relaxed) {
+            return Ok(Bounds { log_start: 0, log_end: 7000 });
+        }
+        Full.bounds().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_broker_is_asked_while_a_backlog_moves_and_its_return_is_seen() {
+    let config = config();
+    let pipeline = pipeline(&config);
+    let back = Arc::default();
+    let reader = Moody(Arc::clone(&back));
+    let reading = PartitionLoop::new(reader, topic("n"), 0, 0, Arc::new(source(&pipeline)), Timing::default());
+    let reading = tokio::spawn(reading.run(CancellationToken::new()));
+    let vitals = || pipeline.partitions()[0].vitals(Utc::now());
+    let pass = async |mails: u64| {
+        for _ in 0..mails {
+            tokio::time::sleep(seconds(1)).await;
+            drop(pipeline.lanes.take().expect("a mail"));
+        }
+    };
+    pass(20).await;
+    let away = vitals();
+    assert!(matches!(away.halted, Some((Halt::Unavailable, since)) if since > seconds(10)), "{away:?}");
+    assert_eq!(away.lag, Some(5000));
+    back.store(true, std::sync::atomic::Ordering::Relaxed);
+    pass(5).await;
+    let back = vitals();
+    assert_eq!((back.halted, back.lag, back.reading), (None, Some(7000), Reading::Answered));
+    reading.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_transaction_that_hangs_overruns_its_deadlines_too() {
+    let config = config();
+    let pipeline = pipeline(&config);
+    let (health, status) = health(&config, &pipeline);
+    let connector = smtp::Connector::new(&config.smtp).unwrap();
+    let worker = Worker::new(Arc::clone(&pipeline), connector, config.smtp.clone());
+    let _permit = worker.turn(Priority::Low, seconds(100)).await;
+    advance(seconds(155)).await;
+    status.turn();
+    assert_eq!(health.standstills(), [""; 0]);
+    advance(seconds(10)).await;
+    assert_eq!(health.standstills(), ["1 of 1 workers have overrun all deadlines of their mail"]);
 }

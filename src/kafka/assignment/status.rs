@@ -37,6 +37,8 @@ pub enum Brokers {
 pub struct Report {
     /// The brokers, as the last look for topics found them.
     pub brokers: Brokers,
+    /// How long ago they listed their topics last.
+    pub listed: Option<Duration>,
     /// Lanes and dead letters by topic, after the first look at them.
     pub topics: BTreeMap<Arc<str>, Topic>,
     /// Whether the group's coordinator has answered since the start.
@@ -64,6 +66,7 @@ pub struct Report {
 #[derive(Debug)]
 struct State {
     report: Report,
+    listed: Option<Instant>,
     commit_begun: Option<Instant>,
     clean: Instant,
     turned: Instant,
@@ -78,6 +81,7 @@ impl Default for Status {
         let now = Instant::now();
         let report = Report {
             brokers: Brokers::Unheard,
+            listed: None,
             topics: BTreeMap::new(),
             group_answered: false,
             group_in_use: None,
@@ -90,7 +94,7 @@ impl Default for Status {
             commits_failed: 0,
             forgotten: 0,
         };
-        Self(Mutex::new(State { report, commit_begun: None, clean: now, turned: now }))
+        Self(Mutex::new(State { report, listed: None, commit_begun: None, clean: now, turned: now }))
     }
 }
 
@@ -100,6 +104,7 @@ impl Status {
         let state = self.lock();
         let now = Instant::now();
         Report {
+            listed: state.listed.map(|listed| now.duration_since(listed)),
             commit_waits: state.commit_begun.map(|begun| now.duration_since(begun)),
             clean: now.duration_since(state.clean),
             turned: now.duration_since(state.turned),
@@ -115,11 +120,15 @@ impl Status {
     /// The brokers have listed their topics, or failed to.
     pub(super) fn listed(&self, outcome: Result<(), String>) {
         let mut state = self.lock();
+        let now = Instant::now();
         state.report.brokers = match outcome {
-            Ok(()) => Brokers::Answering,
+            Ok(()) => {
+                state.listed = Some(now);
+                Brokers::Answering
+            }
             Err(why) => Brokers::Silent(why),
         };
-        state.turned = Instant::now();
+        state.turned = now;
     }
 
     pub(super) fn topic(&self, name: &Arc<str>, topic: Topic) {

@@ -212,6 +212,7 @@ mod tests {
             partition: 0,
             offset: 0,
             timestamp: DateTime::UNIX_EPOCH,
+            arrived: DateTime::UNIX_EPOCH,
             key: None,
             value: None,
             headers: old.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).into(),

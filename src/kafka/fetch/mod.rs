@@ -70,10 +70,16 @@ pub enum FetchError {
         /// What the decoder said.
         detail: String,
     },
-    /// Brokers away, a leader that moves, a call that took too long, a topic that is not there.
+    /// Brokers away, a leader that moves, a call that took too long.
     #[error("unavailable: {detail}")]
     Unavailable {
         /// What was seen.
+        detail: String,
+    },
+    /// The brokers answer, and list no such topic or partition.
+    #[error("not listed: {detail}")]
+    NotListed {
+        /// What was looked for.
         detail: String,
     },
     /// The broker does not let us.

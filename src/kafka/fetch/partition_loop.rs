@@ -6,11 +6,11 @@
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::{FetchError, Fetched, PartitionReader};
+use super::{Bounds, FetchError, Fetched, PartitionReader};
 use crate::{delay::Delays, kafka::Record};
 
 /// Longest delay between fetches that bring nothing of what the partition holds.
@@ -54,8 +54,10 @@ pub trait Sink: Send + Sync {
 /// Why a partition's reading makes no progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
-    /// Brokers away, a leader that moves, a topic that is not there.
+    /// Brokers away, or a leader that moves.
     Unavailable,
+    /// The brokers answer, and list no such topic or partition.
+    NotListed,
     /// The broker does not let us.
     Denied,
     /// What stands at the position cannot be decoded.
@@ -79,7 +81,8 @@ pub struct Timing {
     pub beyond_end_patience: Duration,
     /// Time for which fetches may bring nothing of what the partition holds before a warning says so.
     pub no_records_warning: Duration,
-    /// Time after which the broker is asked for the log's end while a record waits to be delivered.
+    /// Time after which the broker is asked for the log's end while what was read waits to be delivered, or what
+    /// follows cannot be read.
     pub look_again: Duration,
 }
 
@@ -91,7 +94,7 @@ impl Default for Timing {
             undecodable_retry: Duration::from_secs(60),
             beyond_end_patience: Duration::from_secs(30),
             no_records_warning: Duration::from_secs(60),
-            look_again: Duration::from_secs(5),
+            look_again: Duration::from_secs(3),
         }
     }
 }
@@ -166,25 +169,32 @@ impl<R: PartitionReader> PartitionLoop<R> {
         let Fetched { records, next_offset, high_watermark } = fetched;
         self.beyond_end_since = None;
         let progress = next_offset > self.position || high_watermark <= self.position;
-        for record in records {
-            self.hand_over(record).await;
-        }
-        self.position = self.position.max(next_offset);
-        self.sink.advanced(self.position, high_watermark);
         if progress {
+            // what was in the way is not any more, however long the records take from here on
             self.no_records_since = None;
             self.delays.reset();
             self.resume();
-        } else {
+        }
+        if !records.is_empty() {
+            self.hand_over(records).await;
+        }
+        self.position = self.position.max(next_offset);
+        self.sink.advanced(self.position, high_watermark);
+        if !progress {
             self.no_records(high_watermark, asked).await;
         }
     }
 
-    /// Delivers a record. While that takes long, because what was read before still waits to be sent, the broker is
-    /// asked now and then where the log ends: else nobody would know how the lag grows, or that the broker is gone.
-    async fn hand_over(&mut self, record: Record) {
+    /// Delivers what a fetch has brought. While that takes long, because what was read before still waits to be sent,
+    /// the broker is asked now and then where the log ends: else nobody would know how the lag grows, or that the
+    /// broker is gone. That records move meanwhile says nothing of the broker.
+    async fn hand_over(&mut self, records: Vec<Record>) {
         let sink = Arc::clone(&self.sink);
-        let mut delivering = pin!(sink.deliver(record));
+        let mut delivering = pin!(async {
+            for record in records {
+                sink.deliver(record).await;
+            }
+        });
         let pause = self.timing.look_again;
         loop {
             let mut asked = false;
@@ -205,20 +215,47 @@ impl<R: PartitionReader> PartitionLoop<R> {
                 }
                 bounds = look => bounds,
             };
+            // a failure is an end of the question, too: what it means is told by the halt
+            sink.answered(bounds.as_ref().ok().map(|bounds| bounds.log_end));
             match bounds {
-                Ok(bounds) => {
-                    sink.answered(Some(bounds.log_end));
-                    if self.halted == Some(Halt::Unavailable) {
-                        self.resume();
-                    }
-                }
-                Err(error @ FetchError::Unavailable { .. }) => {
-                    if self.halt(Halt::Unavailable) {
-                        let (topic, partition) = (&self.topic, self.partition);
-                        warn!(%topic, partition, detail = %error, "cannot ask where the log ends; trying again");
-                    }
-                }
-                Err(_) => sink.answered(None),
+                Ok(_) => self.resume(),
+                Err(error) => self.cannot_look(&error),
+            }
+        }
+    }
+
+    /// Says that it is unknown where the log ends while records wait, unless the broker has refused to tell.
+    fn cannot_look(&mut self, error: &FetchError) {
+        let why = match error {
+            FetchError::Unavailable { .. } => Halt::Unavailable,
+            FetchError::NotListed { .. } => Halt::NotListed,
+            FetchError::OutOfRange | FetchError::Denied { .. } | FetchError::Undecodable { .. } => return,
+        };
+        if self.halt(why) {
+            let (topic, partition) = (&self.topic, self.partition);
+            warn!(%topic, partition, detail = %error, "cannot ask where the log ends; trying again");
+        }
+    }
+
+    /// Asks where the log ends.
+    async fn look(&mut self) -> Result<Bounds, FetchError> {
+        self.sink.asking();
+        let bounds = self.reader.bounds().await;
+        self.sink.answered(bounds.as_ref().ok().map(|bounds| bounds.log_end));
+        bounds
+    }
+
+    /// Waits before what the broker has, but does not give, is asked for again, and looks now and then how much that is.
+    ///
+    /// Ends early where the broker does not answer: the next fetch tells what that means.
+    async fn wait_and_look(&mut self, delay: Duration) {
+        let until = Instant::now() + delay;
+        loop {
+            let looked = self.look().await;
+            sleep_until(until.min(Instant::now() + self.timing.look_again)).await;
+            let silent = matches!(looked, Err(FetchError::Unavailable { .. } | FetchError::NotListed { .. }));
+            if silent || Instant::now() >= until {
+                return;
             }
         }
     }
@@ -245,7 +282,7 @@ impl<R: PartitionReader> PartitionLoop<R> {
     }
 
     async fn out_of_range(&mut self) {
-        let bounds = match self.reader.bounds().await {
+        let bounds = match self.look().await {
             Ok(bounds) => bounds,
             Err(error) => return self.failed(error).await,
         };
@@ -292,6 +329,7 @@ impl<R: PartitionReader> PartitionLoop<R> {
         self.no_records_since = None;
         let (why, detail) = match error {
             FetchError::Unavailable { detail } => (Halt::Unavailable, detail),
+            FetchError::NotListed { detail } => (Halt::NotListed, detail),
             FetchError::Denied { detail } => (Halt::Denied, detail),
             FetchError::Undecodable { detail } => (Halt::Undecodable, detail),
             // The bounds cannot be out of range; a reader that says so has no answer.
@@ -310,7 +348,7 @@ impl<R: PartitionReader> PartitionLoop<R> {
                      everything up to and including it with kafka-delete-records"
                 );
             }
-            return sleep(retry).await;
+            return self.wait_and_look(retry).await;
         }
         let delay = self.delays.advance();
         match why {
@@ -318,7 +356,10 @@ impl<R: PartitionReader> PartitionLoop<R> {
             Halt::Denied => error!(%topic, partition, offset, detail, "the broker denies the fetch; trying again"),
             _ => warn!(%topic, partition, offset, detail, "cannot fetch; trying again"),
         }
-        sleep(delay).await;
+        match why {
+            Halt::Denied => self.wait_and_look(delay).await,
+            _ => sleep(delay).await,
+        }
     }
 
     fn jump(&mut self, position: i64) {

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use chrono::Utc;
 use rskafka::{
     BackoffError,
     client::{
@@ -45,7 +46,7 @@ impl Limits {
 /// Reads one partition through rskafka.
 ///
 /// It connects when it is first asked and again after any failure. A partition of a topic that the brokers do not list
-/// is [`FetchError::Unavailable`]: it is never asked for by name, because that could create it.
+/// is [`FetchError::NotListed`]: it is never asked for by name, because that could create it.
 #[derive(Debug)]
 pub struct RskafkaReader {
     link: PartitionLink,
@@ -66,6 +67,7 @@ impl RskafkaReader {
             partition: self.partition,
             offset: read.offset,
             timestamp: read.record.timestamp,
+            arrived: Utc::now(),
             key: read.record.key,
             value: read.record.value,
             headers: read.record.headers,
@@ -133,6 +135,7 @@ impl RskafkaReader {
 fn classify(error: &Error) -> FetchError {
     match error {
         Error::Client(error) => classify_client(error),
+        Error::UnknownTopic { .. } | Error::UnknownPartition { .. } => FetchError::NotListed { detail: chain(error) },
         error if error.is_refusal() => FetchError::Denied { detail: chain(error) },
         error => FetchError::Unavailable { detail: chain(error) },
     }
@@ -151,6 +154,7 @@ fn classify_client(error: &ClientError) -> FetchError {
             | ProtocolError::ClusterAuthorizationFailed
             | ProtocolError::GroupAuthorizationFailed
             | ProtocolError::SaslAuthenticationFailed => FetchError::Denied { detail },
+            ProtocolError::UnknownTopicOrPartition => FetchError::NotListed { detail },
             _ => FetchError::Unavailable { detail },
         },
         ClientError::Request(
@@ -168,7 +172,7 @@ fn classify_client(error: &ClientError) -> FetchError {
         ClientError::RetryFailed(BackoffError::DeadlineExceded { source, .. }) => {
             match source.downcast_ref::<ClientError>() {
                 Some(last) => match classify_client(last) {
-                    FetchError::Denied { detail } => FetchError::Denied { detail },
+                    said @ (FetchError::Denied { .. } | FetchError::NotListed { .. }) => said,
                     _ => FetchError::Unavailable { detail },
                 },
                 None => FetchError::Unavailable { detail },

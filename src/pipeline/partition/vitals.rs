@@ -42,18 +42,20 @@ pub struct Vitals {
     pub oldest: Duration,
     /// Records that retention took before they were read.
     pub lost: u64,
+    /// The brokers list no such partition any more.
+    pub gone: bool,
 }
 
 /// What is noted as it happens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watched {
     asked: Option<Instant>,
     begun: bool,
     halted: Option<(Halt, Instant)>,
     high_watermark: Option<i64>,
     committed: Option<i64>,
-    /// The next offset to read, as far as the loop has come.
-    position: Option<i64>,
+    /// The next offset to read.
+    position: i64,
     /// Since when the log holds more than was read.
     behind: Option<Instant>,
     /// The log that `timestamps` are from.
@@ -61,9 +63,27 @@ pub(super) struct Watched {
     /// When the unsettled records were written, in milliseconds, by offset.
     timestamps: BTreeMap<i64, i64>,
     lost: u64,
+    gone: bool,
 }
 
 impl Watched {
+    /// Reading begins at `position`.
+    pub(super) fn new(position: i64) -> Self {
+        Self {
+            asked: None,
+            begun: false,
+            halted: None,
+            high_watermark: None,
+            committed: None,
+            position,
+            behind: None,
+            generation: 0,
+            timestamps: BTreeMap::new(),
+            lost: 0,
+            gone: false,
+        }
+    }
+
     /// The broker is asked, or was asked again.
     pub(super) fn asks(&mut self) {
         self.begun = true;
@@ -77,7 +97,7 @@ impl Watched {
     }
 
     pub(super) fn advanced(&mut self, next_offset: i64) {
-        self.position = Some(next_offset);
+        self.position = next_offset;
         self.look_behind();
     }
 
@@ -86,7 +106,7 @@ impl Watched {
             self.generation = generation;
             self.timestamps.clear();
         }
-        self.position = Some(offset + 1);
+        self.position = offset + 1;
         self.timestamps.insert(offset, timestamp.timestamp_millis());
     }
 
@@ -94,7 +114,7 @@ impl Watched {
     pub(super) fn restarted(&mut self, generation: u32, position: i64) {
         self.generation = generation;
         self.timestamps.clear();
-        self.position = Some(position);
+        self.position = position;
         self.look_behind();
     }
 
@@ -117,7 +137,7 @@ impl Watched {
     }
 
     fn look_behind(&mut self) {
-        let behind = self.high_watermark.zip(self.position).is_some_and(|(end, position)| position < end);
+        let behind = self.high_watermark.is_some_and(|end| self.position < end);
         self.behind = behind.then(|| self.behind.unwrap_or_else(Instant::now));
     }
 }
@@ -150,12 +170,18 @@ impl Partition {
             due: watched.committed.is_some_and(|committed| committed != lowest),
             oldest,
             lost: watched.lost,
+            gone: watched.gone,
         }
     }
 
     /// Notes what the broker has stored.
     pub(crate) fn note_committed(&self, offset: i64) {
         self.watched().committed(offset);
+    }
+
+    /// Notes whether the brokers list it.
+    pub(crate) fn note_listed(&self, listed: bool) {
+        self.watched().gone = !listed;
     }
 
     pub(super) fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -224,6 +250,17 @@ mod tests {
         let ahead = read(&partition, 9, now + TimeDelta::hours(1)).await;
         assert_eq!(vitals().oldest, Duration::ZERO);
         drop(ahead);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_read_is_behind_from_the_first_answer_on() {
+        let (partition, now) = (partition(), Utc::now());
+        partition.watched().answered(Some(5));
+        advance(Duration::from_secs(4)).await;
+        assert_eq!(partition.vitals(now).oldest, Duration::ZERO, "there is nothing to be read");
+        partition.watched().answered(Some(6));
+        advance(Duration::from_secs(4)).await;
+        assert_eq!((partition.vitals(now).oldest.as_secs(), partition.vitals(now).lag), (4, Some(1)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -117,14 +117,19 @@ pub(super) fn builder(program: &Path, cluster: &Cluster, names: &Names, port: u1
 
 /// The most memory that a running service has had at once, in bytes.
 pub(super) fn peak_memory(service: &Service) -> Result<usize> {
+    memory(service, "VmHWM:")
+}
+
+/// A figure of a running service from `/proc/PID/status`, in bytes.
+pub(super) fn memory(service: &Service, name: &str) -> Result<usize> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.id()))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM: not Linux?")?;
+    let line = status.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name} Not Linux?"))?;
     let kib: usize = line.split_whitespace().nth(1).context("a number")?.parse()?;
     Ok(kib * 1024)
 }
 
 /// The processor time that a running service has used.
-fn cpu_time(service: &Service) -> Result<Duration> {
+pub(super) fn cpu_time(service: &Service) -> Result<Duration> {
     // proc_pid_stat(5): utime and stime are the 12th and 13th field behind the name, in hundredths of a second
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.id()))?;
     let (_, behind_name) = stat.rsplit_once(')').context("a name")?;
