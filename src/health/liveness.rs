@@ -50,6 +50,8 @@ impl Limits {
 enum Busy {
     /// It waits for work, or for a place to do it.
     No,
+    /// It waits for the rate.
+    Waits,
     /// With something that takes as long as it takes.
     Yes,
     /// With something that has ended by then.
@@ -67,6 +69,11 @@ impl Station {
     /// It waits for work.
     pub fn free(&self) {
         *self.lock() = Busy::No;
+    }
+
+    /// It waits for its turn to send a mail, as long as the rate in force asks for.
+    pub fn waits(&self) {
+        *self.lock() = Busy::Waits;
     }
 
     /// It works, for as long as that takes.
@@ -155,7 +162,11 @@ impl Judge {
             GateReport::Open | GateReport::Shut { retry_in: None, .. } => true,
             GateReport::Shut { retry_in: Some(delay), .. } => delay.is_zero(),
         };
-        if !facts.takeable || !may_go || busy.iter().any(|busy| *busy != Busy::No) {
+        let waits = busy.contains(&Busy::Waits);
+        let works = busy.iter().any(|busy| !matches!(busy, Busy::No | Busy::Waits));
+        // to wait for the rate is no standstill, but nobody waits for a rate that would let a mail go
+        let paced = waits && !facts.relay.next_mail.is_zero();
+        if !(facts.takeable || waits) || !may_go || works || paced {
             self.idle = None;
             return false;
         }

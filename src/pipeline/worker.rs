@@ -4,8 +4,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info, warn};
 
 use super::{Attempted, Job, Pipeline};
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
 
 /// Mails that a probe passes over at the most.
 const PASS_OVER: usize = 100;
+
+/// How long a mail that was sent to some of its recipients waits during a shutdown to be sent to more of them.
+const FINISH: Duration = Duration::from_secs(5);
 
 /// An open session and its place among those of the relay.
 struct Held {
@@ -49,6 +52,20 @@ enum NoSession {
     Full,
     /// It could not be opened, and the relay's state has it.
     Failed,
+}
+
+/// How an attempt ended by itself.
+enum Ended {
+    /// Every recipient that took part in it has a class.
+    Complete(Pass),
+    /// Some have none: there was no session for them, or no time.
+    Interrupted,
+}
+
+/// Whether some of its recipients have the mail, in this attempt or an earlier one.
+fn is_partly_sent(job: &Job, classes: &[(usize, Class)]) -> bool {
+    job.attempts.as_ref().is_some_and(|attempts| attempts.accepted().is_some())
+        || classes.iter().any(|(_, class)| matches!(class, Class::Sent(_)))
 }
 
 impl Worker {
@@ -87,13 +104,11 @@ impl Worker {
         }
     }
 
-    /// Sends one mail, once the relay lets it through and a session is there.
+    /// Sends one mail, once the relay lets it through, a session is there and the rate allows it.
+    ///
+    /// In this order: nobody who waits for the relay or for a session has a share of the rate.
     async fn serve(&mut self) {
         let drain = self.pipeline.shutdown.drain.clone();
-        // as long as the rate in force asks for
-        self.station.busy();
-        let Some(permit) = self.pace().await else { return };
-        self.station.free();
         if !self.pipeline.relay.is_open() {
             // a session that only waits may be what keeps the probe's from being opened
             self.close().await;
@@ -102,12 +117,15 @@ impl Worker {
         if pass.is_probe() {
             self.held = None;
         }
-        self.station.busy_within(self.settings.timeouts.quit + self.settings.timeouts.opening());
+        self.open_within();
         self.retire().await;
+        if self.held.is_none() && !pass.is_probe() && !self.is_needed(&pass).await {
+            return;
+        }
+        self.open_within();
         let pass = match self.hold_session(pass).await {
             Ok(pass) => pass,
             Err(NoSession::Full) => {
-                drop(permit);
                 self.station.free();
                 // the mail that woke us may be for a worker with a session
                 self.pipeline.lanes.wake();
@@ -121,27 +139,49 @@ impl Worker {
             }
             Err(NoSession::Stop) => return,
         };
-        self.station.busy();
         self.pipeline.lanes.set_others_limit(self.pipeline.relay.others_limit());
-        // another worker may have been faster; then a probe's pass goes back as it is
+        let Some(permit) = self.pace(&pass).await else { return };
+        self.station.busy();
+        // another worker may have been faster; then pass and permit go back as they are
         if let Some((slot, job, mail)) = self.next_mail(&pass) {
             self.attempt(slot, job, &mail, pass, permit).await;
         }
     }
 
-    /// Waits until the rate in force lets one more mail go; the session that waits with it may grow too old meanwhile.
-    async fn pace(&mut self) -> Option<Permit> {
-        let pipeline = Arc::clone(&self.pipeline);
-        let pace = pipeline.relay.pace();
-        tokio::pin!(pace);
-        loop {
-            let idle_until = self.held.as_ref().map(|held| held.used + self.settings.idle_timeout);
-            tokio::select! {
-                biased;
-                () = pipeline.shutdown.drain.cancelled() => return None,
-                permit = &mut pace => return Some(permit),
-                () = sleep_until(idle_until.unwrap_or_else(Instant::now)), if idle_until.is_some() => self.close().await,
-            }
+    /// An old session is ended and a new one opened within these deadlines.
+    fn open_within(&self) {
+        self.station.busy_within(self.settings.timeouts.quit + self.settings.timeouts.opening());
+    }
+
+    /// Waits until the rate needs one more session; false if there is nothing to send by then, or no leave to.
+    async fn is_needed(&self, pass: &Pass) -> bool {
+        self.station.waits();
+        tokio::select! {
+            biased;
+            () = self.pipeline.shutdown.drain.cancelled() => false,
+            () = pass.overtaken() => false,
+            () = self.pipeline.relay.short_of_sessions() => self.pipeline.lanes.is_ready(),
+        }
+    }
+
+    /// Waits until the rate in force lets one more mail go; nothing if the session has grown too old by then, or the relay
+    /// has gone.
+    async fn pace(&self, pass: &Pass) -> Option<Permit> {
+        self.station.waits();
+        tokio::select! {
+            biased;
+            () = self.pipeline.shutdown.drain.cancelled() => None,
+            () = pass.overtaken() => None,
+            permit = self.pipeline.relay.pace() => Some(permit),
+            () = self.idle() => None,
+        }
+    }
+
+    /// Waits until the session has been idle for too long; where there is none, for ever.
+    async fn idle(&self) {
+        match &self.held {
+            Some(held) => sleep_until(held.used + self.settings.idle_timeout).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -177,50 +217,74 @@ impl Worker {
                 shutdown.cut_all.cancelled().await;
             }
         };
+        let recipients = job.attempts.as_ref().map_or(0, |attempts| attempts.open().count());
+        let begun = job.trace.begin();
+        let mut classes = Vec::new();
         self.station.busy_within(self.deadlines(mail));
-        let open: Vec<usize> = job.attempts.as_ref().map(|attempts| attempts.open().collect()).unwrap_or_default();
-        let (begun, recipients) = (job.trace.begin(), open.len());
-        let attempted = tokio::select! {
-            attempted = self.transactions(mail, open, &progress, (pass, permit), job.lane) => Some(attempted),
+        let ended = tokio::select! {
+            ended = self.transactions(&job, mail, &progress, (pass, permit), &mut classes) => Some(ended),
             () = cut => None,
         };
         drop(slot);
-        let classes = attempted.as_ref().map(|(attempted, _)| attempted.classes.as_slice());
-        job.trace.attempted(begun, job.attempts_used() + 1, recipients, classes);
-        match attempted {
-            Some((attempted, pass)) => self.pipeline.conclude(job, attempted, pass),
-            None => self.held = None,
+        let attempt = job.attempts_used() + 1;
+        job.trace.attempted(begun, attempt, recipients, ended.is_some().then_some(classes.as_slice()));
+        let interrupted = !matches!(ended, Some(Ended::Complete(_)));
+        if interrupted && shutdown.drain.is_cancelled() && is_partly_sent(&job, &classes) {
+            warn!(
+                message_id = mail.message_id,
+                "accepted for some of its recipients before the shutdown: unsettled, it goes to all of them again"
+            );
+        }
+        match ended {
+            Some(Ended::Complete(pass)) => {
+                self.pipeline.conclude(job, Attempted { classes, interrupted }, Some(pass));
+            }
+            Some(Ended::Interrupted) => self.pipeline.conclude(job, Attempted { classes, interrupted }, None),
+            None => {
+                self.held = None;
+                // where the relay may have taken the rest, there is nothing to conclude
+                if !classes.is_empty() && progress.stage() != Stage::AwaitingReply {
+                    self.pipeline.conclude(job, Attempted { classes, interrupted }, None);
+                }
+            }
         }
     }
 
     /// One attempt: a transaction, more of them where the relay takes fewer recipients at a time, and a second session
-    /// where the first one was stale.
+    /// where the first one was stale. The classes are those of the recipients that need no further transaction.
     async fn transactions(
         &mut self,
+        job: &Job,
         mail: &Mail,
-        mut open: Vec<usize>,
         progress: &Progress,
-        (mut pass, mut permit): (Pass, Permit),
-        lane: Priority,
-    ) -> (Attempted, Option<Pass>) {
-        let (mut classes, mut renewed) = (Vec::new(), false);
+        (mut pass, permit): (Pass, Permit),
+        classes: &mut Vec<(usize, Class)>,
+    ) -> Ended {
+        let mut open: Vec<usize> = job.attempts.as_ref().map(|attempts| attempts.open().collect()).unwrap_or_default();
+        let (mut permit, mut renewed) = (Some(permit), false);
         loop {
-            // there is none where the transaction before has ended it
-            let Ok(held) = self.hold_session(pass).await else {
-                self.pipeline.metrics.interrupted(lane);
-                return (Attempted { classes, interrupted: true }, None);
+            let begins = permit.as_mut().is_some_and(Permit::begin);
+            let begun = match permit.take() {
+                Some(permit) if begins => Some((pass, permit)),
+                lapsed => {
+                    drop(lapsed);
+                    self.further(pass, (job.lane, self.deadlines(mail)), is_partly_sent(job, classes)).await
+                }
+            };
+            let Some((held, in_force)) = begun else {
+                self.pipeline.metrics.interrupted(job.lane);
+                return Ended::Interrupted;
             };
             pass = held;
-            permit.begin();
             let verdict = self.transaction(mail, &open, progress).await;
+            drop(in_force);
             match &verdict {
-                Verdict::All(class) => self.pipeline.metrics.attempted(lane, [class]),
-                Verdict::Each(each) => self.pipeline.metrics.attempted(lane, each),
+                Verdict::All(class) => self.pipeline.metrics.attempted(job.lane, [class]),
+                Verdict::Each(each) => self.pipeline.metrics.attempted(job.lane, each),
             }
             if matches!(verdict, Verdict::All(Class::Stale { .. })) && !renewed {
                 renewed = true;
                 self.held = None;
-                permit = self.further(permit, self.deadlines(mail)).await;
                 continue;
             }
             let each = match verdict {
@@ -229,29 +293,72 @@ impl Worker {
             };
             let (split, done): (Vec<_>, Vec<_>) =
                 open.into_iter().zip(each).partition(|(_, class)| matches!(class, Class::Split(_)));
-            classes.extend(done);
             open = split.into_iter().map(|(index, _)| index).collect();
-            if open.is_empty() {
-                return (Attempted { classes, interrupted: false }, Some(pass));
+            if !open.is_empty() && done.iter().any(|(_, class)| class.is_an_answer()) {
+                self.pipeline.relay.answers(&mut pass);
             }
-            permit = self.further(permit, self.deadlines(mail)).await;
+            classes.extend(done);
+            if open.is_empty() {
+                return Ended::Complete(pass);
+            }
         }
+    }
+
+    /// A session, and leave for a further transaction of the same mail, which counts for the relay as another one. Nothing
+    /// if no session can be had, and at a shutdown: at once, or where the mail was partly sent, once a share is not to be
+    /// had soon.
+    async fn further(
+        &mut self,
+        mut pass: Pass,
+        (lane, deadlines): (Priority, Duration),
+        partly_sent: bool,
+    ) -> Option<(Pass, Permit)> {
+        let drain = self.pipeline.shutdown.drain.clone();
+        let given_up = async {
+            drain.cancelled().await;
+            if partly_sent {
+                sleep(FINISH).await;
+            }
+        };
+        tokio::pin!(given_up);
+        loop {
+            self.open_within();
+            // there is none where the transaction before has ended it
+            pass = self.hold_session(pass).await.ok()?;
+            let permit = tokio::select! {
+                biased;
+                () = &mut given_up => return None,
+                permit = self.turn(lane, deadlines) => Some(permit),
+                () = self.idle() => None,
+            };
+            if let Some(mut permit) = permit {
+                if permit.begin() {
+                    return Some((pass, permit));
+                }
+                continue;
+            }
+            self.open_within();
+            self.close().await;
+            // the next session is opened when it is of use; what shows that it is goes back unused
+            tokio::select! {
+                biased;
+                () = &mut given_up => return None,
+                permit = self.turn(lane, deadlines) => drop(permit),
+            }
+        }
+    }
+
+    /// Waits for the turn of a mail of this lane that is in hand, which has ended within `deadlines` from then on.
+    pub(crate) async fn turn(&self, lane: Priority, deadlines: Duration) -> Permit {
+        self.station.waits();
+        let permit = self.pipeline.relay.pace_further(lane).await;
+        self.station.busy_within(deadlines);
+        permit
     }
 
     /// All that an attempt may take, however many transactions it needs.
     fn deadlines(&self, mail: &Mail) -> Duration {
         self.settings.timeouts.attempt(mail.recipients.len(), mail.bytes.len())
-    }
-
-    /// Leave for a further transaction of the same mail, which counts for the relay as another one, and has ended
-    /// within `deadlines`.
-    pub(crate) async fn further(&self, permit: Permit, deadlines: Duration) -> Permit {
-        drop(permit);
-        // as long as the rate in force asks for
-        self.station.busy();
-        let permit = self.pipeline.relay.pace().await;
-        self.station.busy_within(deadlines);
-        permit
     }
 
     async fn transaction(&mut self, mail: &Mail, open: &[usize], progress: &Progress) -> Verdict {

@@ -54,6 +54,17 @@ pub enum Class {
     },
 }
 
+impl Class {
+    /// Whether a relay that works has said so.
+    pub fn is_an_answer(&self) -> bool {
+        match self {
+            Self::Sent(_) | Self::Deferred(_) | Self::Throttled(_) | Self::Split(_) | Self::TooLarge { .. } => true,
+            Self::Refused { at_mail, .. } => !at_mail,
+            Self::RelayDown(_) | Self::Stale { .. } | Self::BrokenOff { .. } | Self::OutcomeUnknown { .. } => false,
+        }
+    }
+}
+
 /// The classes of a mail's recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {

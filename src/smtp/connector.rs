@@ -193,8 +193,9 @@ impl Connector {
             SecretSource::File { variable: "SMTP_TOKEN_FILE", .. } => "look at SMTP_USER and SMTP_TOKEN_FILE",
             SecretSource::File { .. } => "look at SMTP_USER and SMTP_PASSWORD_FILE",
         };
+        let proven = logins.has_proven(&secret);
         let outcome = logins.log_in(source, &secret, refusals, login.run(greeter)).await;
-        outcome.map_err(|error| Cause::Login(error, variables))
+        outcome.map_err(|error| Cause::Login { error, variables, proven })
     }
 
     async fn phase<T, E: Into<Cause>>(

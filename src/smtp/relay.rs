@@ -3,6 +3,7 @@
 //! Owns the gate that all sessions pass before a mail. Knows nothing of single mails; opens no connection.
 
 mod pace;
+mod pass;
 mod rate;
 mod report;
 #[cfg(test)]
@@ -23,9 +24,12 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-pub use self::pace::Permit;
 use self::rate::Rate;
-pub use self::report::{GateReport, Report};
+pub use self::{
+    pace::Permit,
+    pass::{Pass, SessionPlace},
+    report::{GateReport, Report},
+};
 use crate::{config::RateLimit, delay::Delays};
 
 /// First delay before a relay that is down is tried again.
@@ -86,6 +90,7 @@ struct State {
     /// Senders that were refused at MAIL since they were accepted last, and the count of accepted mails then.
     refused_senders: HashMap<String, u64>,
     rate: Rate,
+    queue: pace::Queue,
 }
 
 /// Why a session could not be opened.
@@ -95,7 +100,7 @@ pub enum Trouble {
     Unreachable,
     /// The relay answered 421.
     Full,
-    /// The relay refused the login for good: it locks accounts that fail too often.
+    /// The relay refused the login: it locks accounts that fail too often.
     Login,
     /// Something between the banner and the login.
     Other,
@@ -120,7 +125,6 @@ pub struct Relay {
     accepted: AtomicU64,
     sessions: usize,
     reserved: usize,
-    pace: pace::Queue,
 }
 
 impl Relay {
@@ -149,12 +153,12 @@ impl Relay {
                 refused_at_mail: 0,
                 refused_senders: HashMap::new(),
                 rate: Rate::new(None, now),
+                queue: pace::Queue::default(),
             }),
             changed: Notify::new(),
             accepted: AtomicU64::new(0),
             sessions,
             reserved,
-            pace: pace::Queue::default(),
         }
     }
 
@@ -330,6 +334,11 @@ impl Relay {
 
     /// The relay gave a mail an answer of its own, whatever it was: it is up, unless it went down after the mail began.
     pub fn answered(&self, mut pass: Pass) {
+        self.answers(&mut pass);
+    }
+
+    /// The same for a mail that goes on: others need not wait for the rest of it.
+    pub fn answers(&self, pass: &mut Pass) {
         pass.probe = false;
         let mut state = self.lock();
         if state.shut == pass.shut && !matches!(state.gate, Gate::Open) {
@@ -389,10 +398,11 @@ impl Relay {
         let halved = {
             let mut state = self.lock();
             state.throttled += 1;
-            state.rate.halve(now)
+            let halved = state.rate.halve(now);
+            state.queue.call(now);
+            halved
         };
         if let Some(rate) = halved {
-            self.pace.changed.notify_one();
             warn!(mails_per_second = rate, "the relay throttles: the rate is halved");
         }
     }
@@ -419,68 +429,13 @@ impl Relay {
         }
     }
 
+    /// The clock is read behind the lock, so that it never seems to go back.
+    fn lock_now(&self) -> (MutexGuard<'_, State>, Instant) {
+        (self.lock(), Instant::now())
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // no method panics between two changes that belong together
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Leave to send one mail. A probe's pass that is dropped without a word lets the next probe go.
-#[derive(Debug)]
-pub struct Pass {
-    relay: Arc<Relay>,
-    probe: bool,
-    shut: u64,
-}
-
-impl Pass {
-    /// Whether a relay that is down is being tried: with a new session.
-    pub fn is_probe(&self) -> bool {
-        self.probe
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        if self.probe {
-            let mut state = self.relay.lock();
-            if matches!(state.gate, Gate::Probing) {
-                state.gate = Gate::Down(Instant::now());
-                drop(state);
-                self.relay.changed.notify_waiters();
-            }
-        }
-    }
-}
-
-/// A place among the relay's sessions; free when dropped.
-#[derive(Debug)]
-pub struct SessionPlace {
-    relay: Arc<Relay>,
-    established: bool,
-}
-
-impl SessionPlace {
-    /// Its session is open.
-    pub fn establish(&mut self) {
-        if !std::mem::replace(&mut self.established, true) {
-            let mut state = self.relay.lock();
-            state.established += 1;
-            state.open_again = None;
-            state.open_delays.reset();
-            state.login_delays.reset();
-            drop(state);
-            self.relay.changed.notify_waiters();
-        }
-    }
-}
-
-impl Drop for SessionPlace {
-    fn drop(&mut self) {
-        let mut state = self.relay.lock();
-        state.open -= 1;
-        state.established -= usize::from(self.established);
-        drop(state);
-        self.relay.changed.notify_waiters();
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use devkit::smtp::{Command, Ledger, SmtpServer, on};
+use devkit::{
+    process::Signal,
+    smtp::{Command, Ledger, SmtpServer, on},
+};
 use postlane::event::Priority;
 
 use crate::{
@@ -98,4 +101,62 @@ async fn a_relay_that_throttles_is_sent_to_at_half_the_limit_at_the_most() {
     let times = arrivals(&found.ledger);
     let slow = times[74] - times[44];
     assert!(slow >= Duration::from_secs(2), "thirty mails at half the rate in {slow:?}");
+}
+
+#[tokio::test]
+async fn a_probe_whose_mail_takes_two_transactions_does_not_lock_the_others_out() {
+    // one recipient at a time
+    let later = on(Command::Rcpt).when(|context| !context.recipients.is_empty()).reply(452, "4.5.3", "too many");
+    let mut bed = Bed::with(SmtpServer::builder().rule(later), 1).await;
+    bed.smtp.stop().await;
+    // fewer than SMTP_SESSIONS
+    bed.set("SMTP_RATE_LIMIT", "10/s");
+    let events = (0..40).map(|number| {
+        let mut event = event(&format!("m{number}"), "");
+        event["message"]["to"] =
+            serde_json::json!([format!("a{number}@example.org"), format!("b{number}@example.org")]);
+        event
+    });
+    bed.publish(Priority::Normal, events).await;
+    let mut service = bed.start();
+    service.wait_for_line(&["the relay is down", "ERROR"], SOON).await.expect("said");
+    service.wait_for_line(&["the relay is still down"], SOON).await.expect("said");
+    bed.smtp.start_again().await.expect("the same port");
+    bed.smtp.wait_for_mails(80, SOON).await.unwrap_or_else(|error| panic!("{error}:\n{}", service.tail()));
+}
+
+/// One mail to so many recipients, of which the server takes one at a time.
+async fn one_mail_to(recipients: usize) -> Bed {
+    let later = on(Command::Rcpt).when(|context| !context.recipients.is_empty()).reply(452, "4.5.3", "too many");
+    let mut bed = Bed::with(SmtpServer::builder().rule(later), 1).await;
+    bed.set("SHUTDOWN_TIMEOUT", "60s");
+    let to: Vec<String> = (0..recipients).map(|number| format!("r{number}@example.org")).collect();
+    let mut event = event("m", "");
+    event["message"]["to"] = serde_json::json!(to);
+    bed.publish(Priority::Normal, [event]).await;
+    bed
+}
+
+#[tokio::test]
+async fn a_mail_that_is_partly_sent_at_sigterm_is_finished_where_the_rate_allows_it() {
+    let mut bed = one_mail_to(6).await;
+    bed.set("SMTP_RATE_LIMIT", "2/s");
+    let service = bed.start();
+    bed.smtp.wait_for_mails(1, SOON).await.expect("the first recipient");
+    let found = Found::at_the_end(&bed, service).await;
+    assert_eq!(found.ledger.accepted().len(), 6);
+    assert_eq!(bed.lag().await, 0);
+}
+
+#[tokio::test]
+async fn a_mail_that_is_partly_sent_at_sigterm_does_not_use_up_the_time_for_the_end() {
+    let mut bed = one_mail_to(2).await;
+    bed.set("SMTP_RATE_LIMIT", "2/h");
+    let mut service = bed.start();
+    bed.smtp.wait_for_mails(1, SOON).await.expect("the first recipient");
+    service.signal(Signal::TERM).expect("a signal");
+    service.wait_for_line(&["accepted for some of its recipients before the shutdown"], SOON).await.expect("said");
+    let status = service.wait(Duration::from_secs(30)).await.expect("it ends long before its time is up");
+    assert!(status.success(), "{status}: {}", service.tail());
+    assert_eq!(bed.lag().await, 1, "unsettled");
 }

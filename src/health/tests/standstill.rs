@@ -78,6 +78,18 @@ async fn a_relay_that_is_down_is_no_standstill_but_one_that_nobody_tries_again_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn to_wait_for_the_rate_is_no_standstill_but_not_to_get_what_it_allows_is_one() {
+    let crew = Crew::default();
+    let (station, _other) = (crew.join(), crew.join());
+    station.waits();
+    let paced = |facts: Facts, next_mail| Facts { relay: smtp::relay::Report { next_mail, ..facts.relay }, ..facts };
+    assert_eq!(stands_after(&mut Judge::default(), &paced(waiting(), seconds(1800)), &crew, 3600).await, None);
+    assert_eq!(stands_after(&mut Judge::default(), &paced(waiting(), seconds(0)), &crew, 600).await, Some(70));
+    // it holds the mail
+    assert_eq!(stands_after(&mut Judge::default(), &paced(facts(), seconds(0)), &crew, 600).await, Some(70));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slow_relay_has_all_the_time_that_its_deadlines_give_it() {
     let crew = Crew::default();
     let (station, _other) = (crew.join(), crew.join());
@@ -349,8 +361,7 @@ async fn a_further_transaction_that_hangs_overruns_its_deadlines_too() {
     let (health, status) = health(&config, &pipeline);
     let connector = smtp::Connector::new(&config.smtp).unwrap();
     let worker = Worker::new(Arc::clone(&pipeline), connector, config.smtp.clone());
-    let permit = pipeline.relay.pace().await;
-    let _permit = worker.further(permit, seconds(100)).await;
+    let _permit = worker.turn(Priority::Low, seconds(100)).await;
     advance(seconds(155)).await;
     status.turn();
     assert_eq!(health.standstills(), [""; 0]);

@@ -75,9 +75,8 @@ impl OpenError {
     /// The reply with which the server refused, if it did.
     pub fn reply(&self) -> Option<&Reply> {
         match &self.cause {
-            Cause::Greeting(greeting::Error::Refused(reply)) | Cause::Login(auth::Error::Refused { reply, .. }, _) => {
-                Some(reply)
-            }
+            Cause::Greeting(greeting::Error::Refused(reply))
+            | Cause::Login { error: auth::Error::Refused { reply, .. }, .. } => Some(reply),
             _ => None,
         }
     }
@@ -92,14 +91,20 @@ impl OpenError {
         self.hint == Some(OUR_CERTIFICATE)
     }
 
-    /// Whether our user or secret was refused for good: trying it again and again may lock the account.
+    /// Whether our user or secret was refused: trying it again and again may lock the account. A refusal for now of a
+    /// secret that the server has taken before is its own trouble.
     pub fn is_login_refused(&self) -> bool {
-        matches!(&self.cause, Cause::Login(auth::Error::Refused { reply, .. }, _) if !reply.is_transient())
+        match &self.cause {
+            Cause::Login { error: auth::Error::Refused { reply, .. }, proven, .. } => {
+                !(*proven && reply.is_transient())
+            }
+            _ => false,
+        }
     }
 
     /// Whether another content of a secret's file would help.
     pub fn is_about_secret(&self) -> bool {
-        matches!(self.cause, Cause::Login(auth::Error::Refused { .. }, _) | Cause::Secret(_))
+        matches!(self.cause, Cause::Login { error: auth::Error::Refused { .. }, .. } | Cause::Secret(_))
     }
 }
 
@@ -111,9 +116,14 @@ pub(super) enum Cause {
     Greeting(greeting::Error),
     #[error("{0}")]
     Handshake(io::Error),
-    /// With the variables of who we are.
-    #[error("{0}")]
-    Login(auth::Error, &'static str),
+    #[error("{error}")]
+    Login {
+        error: auth::Error,
+        /// Those of who we are.
+        variables: &'static str,
+        /// Whether the server has taken this secret before, and not refused it for good since.
+        proven: bool,
+    },
     #[error("{0}")]
     Secret(String),
     #[error("{0}")]
@@ -168,8 +178,8 @@ fn of_phase(phase: OpenPhase, cause: &Cause, encrypted: bool) -> Option<&'static
             Some("if it expects TLS from the first byte, set SMTP_ENCRYPTION=tls, else look at SMTP_PORT")
         }
         (OpenPhase::StartTls, Cause::Greeting(greeting::Error::Protocol(_))) => Some(PORT),
-        (_, Cause::Login(auth::Error::Refused { .. }, variables)) => Some(variables),
-        (_, Cause::Login(..)) => Some("look at SMTP_AUTH"),
+        (_, Cause::Login { error: auth::Error::Refused { .. }, variables, .. }) => Some(variables),
+        (_, Cause::Login { .. }) => Some("look at SMTP_AUTH"),
         (_, Cause::Offer(_)) => Some("look at SMTP_AUTH and SMTP_ENCRYPTION"),
         (_, Cause::InTheClear(_)) => Some("look at SMTP_ENCRYPTION"),
         _ => None,

@@ -98,8 +98,11 @@ impl Logins {
             }
             Err(error) => {
                 known.went_well = 0;
-                if let auth::Error::Refused { .. } = error {
-                    known.proven = None;
+                if let auth::Error::Refused { reply, .. } = error {
+                    // a server that cannot tell for now has not taken anything back
+                    if !reply.is_transient() {
+                        known.proven = None;
+                    }
                     known.refusals += 1;
                     known.refused = Some(Refused { secret: secret.clone(), error: error.clone(), at: Instant::now() });
                     known.bad = Some((source.clone(), Some(secret.clone())));
@@ -133,6 +136,11 @@ impl Logins {
             changed.as_mut().await;
             changed.set(self.changed.notified());
         }
+    }
+
+    /// Whether the server has taken this secret, and not refused it for good since.
+    pub(super) fn has_proven(&self, secret: &Secret) -> bool {
+        self.lock().proven.as_ref() == Some(secret)
     }
 
     /// The file gave no secret at all.

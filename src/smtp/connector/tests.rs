@@ -266,11 +266,21 @@ async fn why_a_token_is_refused_stands_in_the_sentence() {
 }
 
 #[tokio::test]
-async fn only_a_refusal_for_good_threatens_the_account() {
-    for (code, for_good) in [(535, true), (530, true), (454, false), (432, false)] {
-        let script = greeting(&["AUTH PLAIN"]) + &format!("< AUTH\n> {code} x\n");
-        let (error, _) = failure(&script, with_password).await;
-        assert_eq!((error.is_login_refused(), error.is_about_secret()), (for_good, true), "{code}");
+async fn a_refusal_threatens_the_account_unless_a_good_secret_is_refused_for_now() {
+    let script = |reply: &str| greeting(&["AUTH PLAIN"]) + &format!("< AUTH\n> {reply}\n");
+    for code in [535, 530, 454, 432] {
+        let (error, _) = failure(&script(&format!("{code} too many failed logins")), with_password).await;
+        assert!(error.is_login_refused() && error.is_about_secret(), "{code}");
+    }
+    let replies = ["235 ok", "454 4.7.0 not now", "454 4.7.0 not now", "535 no", "454 4.7.0 not now"];
+    let relay = Relay::start(replies.map(script)).await;
+    let mut settings = relay.settings();
+    with_password(&mut settings);
+    let connector = Connector::new(&settings).expect("good settings");
+    connector.open().await.expect("a secret that is taken");
+    for refused in [false, false, true, true] {
+        let error = connector.open().await.expect_err("no session");
+        assert_eq!((error.is_login_refused(), error.is_about_secret()), (refused, true), "{error}");
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Pure; the caller has the clock. Two rules hold at once. *Spacing*: mails go evenly, one interval after the other, and
 //! only what 50 ms of delay have held up may go at once. *The window*: a mail may go only if fewer than the limit are on their
-//! way or were answered within the last unit. So the relay sees at most the limit in any span of that length, whenever
-//! between the first command and the last reply it counts.
+//! way or were answered within the last unit. So at most the limit begin in any span of that length, and of those that
+//! take no longer than the unit the relay sees no more at any other moment of a mail either.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -23,6 +23,8 @@ const STEP_SHARE: f64 = 0.1;
 const SPAN: Duration = Duration::from_secs(5);
 /// What a mail comes late by this much the next ones may make up for: a timer is no more exact.
 const SLACK: Duration = Duration::from_millis(50);
+/// A share that is not used within this time lapses: its holder is held up by something else.
+const LAPSE: Duration = Duration::from_secs(1);
 /// Answers within this part of the window's length are kept as one.
 const GRAIN: u32 = 1024;
 
@@ -57,6 +59,13 @@ struct Measured {
 pub(super) struct Share {
     number: u64,
     interval: Duration,
+    taken: Instant,
+}
+
+impl Share {
+    fn lapses(&self) -> Instant {
+        self.taken + LAPSE
+    }
 }
 
 impl Rate {
@@ -119,20 +128,39 @@ impl Rate {
             },
         };
         self.next = self.next.max(now.checked_sub(SLACK).unwrap_or(now)) + interval;
-        Some(Ok(Share { number, interval }))
+        Some(Ok(Share { number, interval, taken: now }))
     }
 
-    /// A mail is sent with this share from now on.
-    pub(super) fn begin(&mut self, share: Share, now: Instant) {
+    /// When one more mail may go, as things stand.
+    pub(super) fn ready_at(&mut self, now: Instant) -> Instant {
+        match self.take(now) {
+            None => now,
+            Some(Err(at)) => at,
+            Some(Ok(share)) => {
+                self.give_back(share, now);
+                now
+            }
+        }
+    }
+
+    /// A mail is sent with this share from now on; false if the share has lapsed.
+    pub(super) fn begin(&mut self, share: Share, now: Instant) -> bool {
+        if now >= share.lapses() {
+            return false;
+        }
         let flying = self.window.iter_mut().flat_map(|window| &mut window.flying);
-        flying.filter(|(number, _)| *number == share.number).for_each(|(_, start)| *start = Some(now));
+        flying.filter(|flight| flight.number == share.number).for_each(|flight| flight.start = Some(now));
+        true
     }
 
     /// No mail was sent with this share.
-    pub(super) fn give_back(&mut self, share: Share) {
-        self.next = self.next.checked_sub(share.interval).unwrap_or(self.next);
+    pub(super) fn give_back(&mut self, share: Share, now: Instant) {
+        if now < share.lapses() {
+            // or its turn is over
+            self.next = self.next.checked_sub(share.interval).unwrap_or(self.next);
+        }
         if let Some(window) = &mut self.window {
-            window.flying.retain(|(number, _)| *number != share.number);
+            window.flying.retain(|flight| flight.number != share.number);
         }
     }
 
@@ -159,10 +187,20 @@ impl Rate {
 struct Window {
     limit: RateLimit,
     next_number: u64,
-    /// Number, and the start of those that have begun. As many as there are sessions.
-    flying: Vec<(u64, Option<Instant>)>,
+    /// As many as there are sessions.
+    flying: Vec<Flight>,
     /// First and last time of each group, and how many there are; oldest first.
     answered: VecDeque<(Instant, Instant, u32)>,
+}
+
+/// A share that is out.
+#[derive(Debug)]
+struct Flight {
+    number: u64,
+    /// When it counts no longer if it is not used by then.
+    lapses: Instant,
+    /// When its mail began.
+    start: Option<Instant>,
 }
 
 impl Window {
@@ -178,11 +216,11 @@ impl Window {
         }
         let answered: usize = self.answered.iter().map(|(_, _, count)| *count as usize).sum();
         // one that takes longer than the unit counts as answered then, or a slow relay would stop itself
-        let flying = self.flying.iter().map(|(_, start)| start.map_or(now + per, |start| start + 2 * per));
+        let flying = self.flying.iter().map(|flight| flight.start.map_or(flight.lapses, |start| start + 2 * per));
         let flying = flying.filter(|end| *end > now);
         if answered + flying.clone().count() < self.limit.count as usize {
             self.next_number += 1;
-            self.flying.push((self.next_number, None));
+            self.flying.push(Flight { number: self.next_number, lapses: now + LAPSE, start: None });
             return Ok(self.next_number);
         }
         let first = self.answered.front().map(|(_, last, _)| *last + per);
@@ -190,9 +228,8 @@ impl Window {
     }
 
     fn answered(&mut self, number: u64, now: Instant) {
-        let Some(at) = self.flying.iter().position(|(flying, _)| *flying == number) else { return };
-        let (_, start) = self.flying.swap_remove(at);
-        let time = start.map_or(now, |start| now.min(start + self.limit.per));
+        let Some(at) = self.flying.iter().position(|flight| flight.number == number) else { return };
+        let time = self.flying.swap_remove(at).start.map_or(now, |start| now.min(start + self.limit.per));
         let grain = self.limit.per / GRAIN;
         match self.answered.back_mut() {
             // kept until the last of them, so that none is forgotten too early

@@ -33,6 +33,8 @@ pub struct Report {
     pub sessions_limit: usize,
     /// The most mails per second; `None` where there is no limit.
     pub rate: Option<f64>,
+    /// When the rate allows the next mail; zero where it does now.
+    pub next_mail: Duration,
     /// How often the relay went down.
     pub outages: u64,
     /// Replies that asked for a slower pace.
@@ -71,6 +73,7 @@ impl Relay {
             sessions: state.established,
             sessions_limit: state.limit,
             rate: state.rate.in_force(now),
+            next_mail: state.rate.ready_at(now).saturating_duration_since(now),
             outages: state.outages,
             throttled: state.throttled,
             accepted: state.last_accepted.map(|at| now.duration_since(at)),

@@ -3,13 +3,17 @@
 use futures::FutureExt;
 use tokio::time::advance;
 
-use super::*;
+use super::{pace::tests::paced, *};
 
 fn relay() -> Arc<Relay> {
-    Arc::new(Relay::new(16, 2, Duration::from_secs(900)))
+    limited_to(None)
 }
 
-fn pass(relay: &Arc<Relay>) -> Pass {
+pub(super) fn limited_to(limit: Option<RateLimit>) -> Arc<Relay> {
+    Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(limit))
+}
+
+pub(super) fn pass(relay: &Arc<Relay>) -> Pass {
     relay.admit().now_or_never().unwrap()
 }
 
@@ -227,17 +231,6 @@ async fn what_failed_late_does_not_undo_a_probe() {
     assert!(relay.is_open());
 }
 
-/// When each of so many mails may go, sent one after the other without taking any time.
-async fn paced(relay: &Arc<Relay>, mails: usize) -> Vec<Duration> {
-    let start = Instant::now();
-    let mut times = Vec::new();
-    for _ in 0..mails {
-        relay.pace().await.begin();
-        times.push(start.elapsed());
-    }
-    times
-}
-
 async fn accepted_at(relay: &Relay, per_second: u64) {
     for _ in 0..10 * per_second {
         advance(Duration::from_millis(1000 / per_second)).await;
@@ -277,50 +270,6 @@ async fn the_rate_never_reaches_zero() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_holds_for_all_sessions_together() {
-    let limit = RateLimit { count: 10, per: Duration::from_secs(1) };
-    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
-    assert_eq!(relay.rate(), Some(10.0));
-    let start = Instant::now();
-    let mut sessions = tokio::task::JoinSet::new();
-    for _ in 0..16 {
-        let relay = Arc::clone(&relay);
-        sessions.spawn(async move {
-            let mut times = Vec::new();
-            for _ in 0..5 {
-                let mut permit = relay.pace().await;
-                permit.begin();
-                times.push(start.elapsed());
-                tokio::time::sleep(Duration::from_millis(7)).await;
-            }
-            times
-        });
-    }
-    let mut times: Vec<Duration> = sessions.join_all().await.concat();
-    times.sort();
-    assert_eq!(times.len(), 80);
-    for window in times.windows(11) {
-        let span = window[10].saturating_sub(window[0]);
-        assert!(span >= limit.per, "eleven within {span:?}");
-    }
-    assert!(times[79] < Duration::from_millis(8200), "{:?}", times[79]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_gives_up_waiting_or_sends_nothing_costs_nothing() {
-    let limit = RateLimit { count: 6, per: Duration::from_secs(60) };
-    let relay = Arc::new(Relay::new(16, 2, Duration::from_secs(900)).limited_to(Some(limit)));
-    paced(&relay, 1).await;
-    assert!(relay.pace().now_or_never().is_none(), "ten seconds to the next");
-    advance(Duration::from_secs(10)).await;
-    for _ in 0..5 {
-        assert!(relay.pace().now_or_never().is_some(), "dropped without a mail");
-    }
-    relay.pace().await.begin();
-    assert!(relay.pace().now_or_never().is_none());
-}
-
-#[tokio::test(start_paused = true)]
 async fn refused_logins_are_few_until_something_has_changed() {
     let relay = relay();
     relay.session_failed(pass(&relay), Trouble::Login, "535");
@@ -357,4 +306,17 @@ async fn a_refused_login_beside_working_sessions_is_not_hammered_either() {
     assert!(relay.try_session().is_none(), "one at a time");
     relay.try_again();
     assert!(relay.try_session().is_some(), "at once after a change");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_is_overtaken_when_the_relay_goes_down() {
+    let relay = relay();
+    let (old, other) = (pass(&relay), pass(&relay));
+    assert!(old.overtaken().now_or_never().is_none());
+    relay.down(other, "gone");
+    assert!(old.overtaken().now_or_never().is_some());
+    let mut probe = relay.admit().await;
+    relay.answers(&mut probe);
+    assert!(relay.is_open() && !probe.is_probe(), "before the probe's mail has ended");
+    assert!(probe.overtaken().now_or_never().is_none());
 }
