@@ -13,15 +13,15 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 use tokio_rustls::TlsConnector;
 
-use crate::tls;
+use crate::{config::shown, tcp, tls};
 
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request's URI is no absolute `http` or `https` URI.
+    /// The request's URI, without user and query, is no absolute `http` or `https` URI.
     #[error("{0} is not an http:// or https:// address")]
     Uri(String),
     /// Nobody listens, or the name does not resolve.
@@ -79,17 +79,23 @@ impl Client {
         limit: usize,
         deadline: Duration,
     ) -> Result<(StatusCode, Bytes), Error> {
-        timeout(deadline, self.exchange(request, limit)).await.map_err(|_| Error::Timeout(deadline))?
+        timeout(deadline, self.exchange(request, limit, deadline)).await.map_err(|_| Error::Timeout(deadline))?
     }
 
-    async fn exchange(&self, mut request: Request<Full<Bytes>>, limit: usize) -> Result<(StatusCode, Bytes), Error> {
-        let (secure, host, port) = target(request.uri()).ok_or_else(|| Error::Uri(request.uri().to_string()))?;
+    async fn exchange(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        limit: usize,
+        deadline: Duration,
+    ) -> Result<(StatusCode, Bytes), Error> {
+        let wrong = |uri: &Uri| Error::Uri(shown(&uri.to_string()));
+        let (secure, host, port) = target(request.uri()).ok_or_else(|| wrong(request.uri()))?;
         let connect = |source| Error::Connect { host: host.clone(), port, source };
-        let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(connect)?;
-        tcp.set_nodelay(true).map_err(connect)?;
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let tcp = tcp::connect(&format!("{bracketed}:{port}"), deadline).await.map_err(connect)?;
         if let Some(authority) = request.uri().authority() {
             let value = authority.as_str().rsplit('@').next().unwrap_or_default();
-            let value = HeaderValue::from_str(value).map_err(|_| Error::Uri(request.uri().to_string()))?;
+            let value = HeaderValue::from_str(value).map_err(|_| wrong(request.uri()))?;
             request.headers_mut().entry(HOST).or_insert(value);
         }
         if let Some(path) = request.uri().path_and_query().cloned() {

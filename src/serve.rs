@@ -92,13 +92,10 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let templates = Templates::load(config.mail.templates_dir.as_deref())?;
     let connector = smtp::Connector::new(&config.smtp)?;
     let dial = client::Connector::new(&config.kafka)?;
-    if let Some(warning) = config.kafka.security.warning() {
+    for warning in config.kafka.security.warnings().into_iter().chain(config.smtp.warning()) {
         warn!("{warning}");
     }
     let mut signals = Signals::new().map_err(Error::Signals)?;
-    if let Some(warning) = config.smtp.warning() {
-        warn!("{warning}");
-    }
     let http = match config.http_addr {
         Some(address) => Some(http::Server::bind(address).await?),
         None => None,

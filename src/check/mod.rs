@@ -48,6 +48,8 @@ pub fn misconfigured(error: &ConfigError) -> Report {
 /// Tries everything, within half a minute.
 pub async fn run(config: &Config, options: Options) -> Report {
     let mut rows = vec![Row::ok("configuration", "every variable can be read")];
+    let warnings = config.kafka.security.warnings();
+    rows.extend(warnings.into_iter().map(|text| Row::warn("security", text, "docs/connect.md has what is safe")));
     let templates = templates(config);
     let relay = smtp::Connector::new(&relay::impatient(&config.smtp));
     let brokers = client::Connector::new(&config.kafka);

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use kafka_protocol::{
+    ResponseError,
     messages::{
-        ApiKey, ApiVersionsResponse, BrokerId, MetadataResponse, ResponseKind, api_versions_response::ApiVersion,
-        metadata_response::MetadataResponseBroker,
+        ApiKey, ApiVersionsResponse, BrokerId, MetadataResponse, ResponseKind, SaslAuthenticateResponse,
+        SaslHandshakeResponse, api_versions_response::ApiVersion, metadata_response::MetadataResponseBroker,
     },
     protocol::StrBytes,
 };
@@ -17,13 +18,15 @@ use crate::{
 };
 
 fn config(broker: &str, relay_port: u16) -> Config {
-    let variables = [
-        ("KAFKA_BROKERS", broker),
-        ("SMTP_HOST", "127.0.0.1"),
-        ("SMTP_PORT", &relay_port.to_string()),
-        ("SMTP_ENCRYPTION", "none"),
-    ];
-    from_variables(variables.map(|(name, value)| (name.to_owned(), value.to_owned()))).expect("settings")
+    config_with(broker, relay_port, &[])
+}
+
+fn config_with(broker: &str, relay_port: u16, more: &[(&str, &str)]) -> Config {
+    let port = relay_port.to_string();
+    let variables =
+        [("KAFKA_BROKERS", broker), ("SMTP_HOST", "127.0.0.1"), ("SMTP_PORT", &port), ("SMTP_ENCRYPTION", "none")];
+    let all = variables.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    from_variables(all).expect("settings")
 }
 
 #[test]
@@ -115,4 +118,36 @@ async fn a_broker_that_is_too_old_is_named_with_what_it_lacks() {
     let report = run(&config(&broker.address, 1), Options::default()).await;
     let row = report.checks.iter().find(|row| row.check.starts_with("broker")).expect("a row");
     assert!(row.outcome == Outcome::Fail && row.detail.contains("OffsetFetch not at all"), "{row:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_tried_at_one_of_the_brokers() {
+    let refusing = || {
+        Broker::start(|seen, _| {
+            Action::Answer(match seen.api {
+                ApiKey::ApiVersions => return versions(&[ApiKey::SaslHandshake, ApiKey::SaslAuthenticate]),
+                ApiKey::SaslHandshake => ResponseKind::SaslHandshake(SaslHandshakeResponse::default()),
+                _ => {
+                    let code = ResponseError::SaslAuthenticationFailed.code();
+                    ResponseKind::SaslAuthenticate(SaslAuthenticateResponse::default().with_error_code(code))
+                }
+            })
+        })
+    };
+    let brokers = [refusing().await, refusing().await, refusing().await];
+    let addresses = brokers.each_ref().map(|broker| broker.address.as_str()).join(",");
+    let login = [
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("KAFKA_SASL_MECHANISM", "PLAIN"),
+        ("KAFKA_SASL_USERNAME", "me"),
+        ("KAFKA_SASL_PASSWORD", "hunter2"),
+    ];
+    let report = run(&config_with(&addresses, 1, &login), Options::default()).await;
+    let tried = |broker: &Broker| broker.seen().iter().filter(|seen| seen.api == ApiKey::SaslAuthenticate).count();
+    assert_eq!(brokers.iter().map(tried).sum::<usize>(), 1);
+    let refused = report.checks.iter().filter(|row| row.check.starts_with("broker") && row.outcome == Outcome::Fail);
+    assert!(refused.clone().all(|row| row.detail.contains("refuses the login")), "{:?}", report.checks);
+    assert_eq!(refused.count(), 3);
+    let warning = report.checks.iter().find(|row| row.check == "security").expect("a row");
+    assert!(warning.outcome == Outcome::Warn && warning.detail.contains("the password crosses"), "{warning:?}");
 }

@@ -38,6 +38,20 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// A value as it may be shown: without what stands before `@`, which could be a password, and without a query.
+pub(crate) fn shown(value: &str) -> String {
+    let (user, rest) = value.rsplit_once('@').map_or((None, value), |(user, rest)| (Some(user), rest));
+    let scheme = user.and_then(|user| user.find("://").map(|at| &user[..at + 3])).unwrap_or_default();
+    match (user, rest.split_once('?')) {
+        // an @ within a query, or a ? within a password
+        (Some(user), _) if user.contains('?') => format!("{scheme}***"),
+        (Some(_), Some((rest, _))) => format!("{scheme}***@{rest}?***"),
+        (Some(_), None) => format!("{scheme}***@{rest}"),
+        (None, Some((rest, _))) => format!("{rest}?***"),
+        (None, None) => value.to_owned(),
+    }
+}
+
 /// Collects what is wrong while values are read.
 #[derive(Default)]
 pub(super) struct Reader {
@@ -46,11 +60,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn problem(&mut self, variable: &str, held: Option<&str>, expected: impl Into<String>) {
-        self.problems.push(Problem {
-            variable: variable.to_owned(),
-            held: held.map(str::to_owned),
-            expected: expected.into(),
-        });
+        self.problems.push(Problem { variable: variable.to_owned(), held: held.map(shown), expected: expected.into() });
     }
 
     /// The parsed text; the default where it is absent or wrong (and then noted).
@@ -162,6 +172,28 @@ impl Reader {
             (Some(newer), _) => (name, Some(newer)),
             (None, Some(older)) => (older_name, Some(older)),
             (None, None) => (name, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_user_nor_query_is_shown() {
+        for (value, expected) in [
+            ("https://idp.example.com/token", "https://idp.example.com/token"),
+            ("https://client:hunter2@idp.example.com/token", "https://***@idp.example.com/token"),
+            ("https://client:hun@ter2/@idp.example.com", "https://***@idp.example.com"),
+            ("https://idp.example.com/?code=hunter2", "https://idp.example.com/?***"),
+            ("https://idp.example.com/?code=hunter2@x", "https://***"),
+            ("https://client:hun?ter2@idp.example.com/", "https://***"),
+            ("https://me@idp.example.com/?code=hunter2", "https://***@idp.example.com/?***"),
+            ("a:9092,u:hunter2@b:9092", "***@b:9092"),
+            ("kafka:9092", "kafka:9092"),
+        ] {
+            assert_eq!(shown(value), expected);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A setting that the others make useless is an error: whoever sets a password wants it to be used.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use super::{SecretSource, env::SecurityVariables, reader::Reader};
 use crate::tls::{self, PemFile};
@@ -33,8 +33,8 @@ impl Security {
     }
 
     /// What an operator should know of these settings although they work.
-    pub fn warning(&self) -> Option<&'static str> {
-        match (&self.tls, &self.login) {
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let login = match (&self.tls, &self.login) {
             (None, Some(Login::Password { mechanism: PasswordMechanism::Plain, .. })) => Some(
                 "KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT with KAFKA_SASL_MECHANISM=PLAIN: the password crosses the \
                  network in the clear",
@@ -47,12 +47,31 @@ impl Security {
                 "KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT: mails cross the network in the clear, and who listens can \
                  try passwords on what is heard",
             ),
-            (Some(tls), _) if !tls.check_name => Some(
+            _ => None,
+        };
+        let name = match &self.tls {
+            Some(tls) if !tls.check_name && tls.public_authorities => Some(
+                "KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM=none without KAFKA_SSL_CA_FILE: whoever has a certificate \
+                 for any name at all, which costs nothing, can pose as a broker",
+            ),
+            Some(tls) if !tls.check_name => Some(
                 "KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM=none: whoever has a certificate of a trusted authority \
                  can pose as a broker",
             ),
             _ => None,
-        }
+        };
+        let endpoint = match &self.login {
+            Some(Login::OauthBearer { token: TokenSource::Endpoint(endpoint), .. })
+                if !endpoint.url.to_ascii_lowercase().starts_with("https:") =>
+            {
+                Some(
+                    "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL is not https: the client secret goes unencrypted to a \
+                     program on this host",
+                )
+            }
+            _ => None,
+        };
+        [login, name, endpoint].into_iter().flatten().collect()
     }
 }
 
@@ -121,7 +140,7 @@ pub enum TokenSource {
 /// A token endpoint, and who we are to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenEndpoint {
-    /// Its address, `https://` or `http://`.
+    /// Its address, `https://`, or `http://` on this host.
     pub url: String,
     /// Client id.
     pub client_id: String,
@@ -192,6 +211,9 @@ fn tls(reader: &mut Reader, raw: &SecurityVariables, wanted: bool) -> Option<tls
             ("KAFKA_SSL_KEY_FILE", raw.ssl_key_file.as_ref()),
         ];
         unwanted(reader, &variables, TLS_PROTOCOLS);
+        if !check_name {
+            reader.problem(variable, Some("none"), TLS_PROTOCOLS);
+        }
         return None;
     }
     let authorities = pem("KAFKA_SSL_CA_FILE", raw.ssl_ca_file.as_ref());
@@ -323,13 +345,18 @@ fn endpoint(reader: &mut Reader, raw: &SecurityVariables) -> Option<TokenEndpoin
         let expected = "the token endpoint of KAFKA_SASL_MECHANISM=OAUTHBEARER (or KAFKA_SASL_OAUTHBEARER_TOKEN_FILE)";
         reader.problem(variable, None, expected);
     }
-    let expected = "an http:// or https:// address without user and password";
+    let expected = "an https:// address without user and password (http:// only for localhost or a loopback address, \
+                    since the client secret is sent there)";
     let url = reader.optional(variable, raw.sasl_oauthbearer_token_endpoint_url.as_ref(), expected, |text| {
         let uri: hyper::Uri = text.parse().ok()?;
-        let known = matches!(uri.scheme_str(), Some("http" | "https"));
-        let host =
-            uri.authority().filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
-        (known && host.is_some()).then(|| text.to_owned())
+        let authority = uri.authority()?;
+        let plain = !authority.as_str().contains('@') && !authority.host().is_empty();
+        let safe = match uri.scheme_str()? {
+            "https" => true,
+            "http" => is_local(authority.host()),
+            _ => false,
+        };
+        (plain && safe).then(|| text.to_owned())
     });
     let client_id = set(raw.sasl_oauthbearer_client_id.as_ref()).map(str::to_owned);
     if client_id.is_none() {
@@ -351,6 +378,12 @@ fn endpoint(reader: &mut Reader, raw: &SecurityVariables) -> Option<TokenEndpoin
         scope: set(raw.sasl_oauthbearer_scope.as_ref()).map(str::to_owned),
         authorities: pem("KAFKA_HTTPS_CA_FILE", raw.https_ca_file.as_ref()),
     })
+}
+
+/// Whether what goes to this host of a URL does not leave ours.
+fn is_local(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']).trim_end_matches('.');
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     AuthMethod, Config, Encryption, Kafka, LogFormat, Login, OffsetReset, SecretSource, Smtp, Telemetry, TokenSource,
-    TracesExporter, values,
+    TracesExporter, shown, values,
 };
 use crate::tls::PemFile;
 
@@ -172,7 +172,7 @@ fn security(kafka: &Kafka) -> Vec<(&'static str, String)> {
         ("KAFKA_SASL_PASSWORD", secret(username.is_some())),
         ("KAFKA_SASL_USERNAME", username.unwrap_or_default()),
         ("KAFKA_SASL_OAUTHBEARER_TOKEN_FILE", file.unwrap_or_default()),
-        ("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", endpoint.map(|it| it.url.clone()).unwrap_or_default()),
+        ("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", endpoint.map(|it| shown(&it.url)).unwrap_or_default()),
         ("KAFKA_SASL_OAUTHBEARER_CLIENT_ID", endpoint.map(|it| it.client_id.clone()).unwrap_or_default()),
         ("KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET", secret(endpoint.is_some())),
         ("KAFKA_SASL_OAUTHBEARER_SCOPE", endpoint.and_then(|it| it.scope.clone()).unwrap_or_default()),
@@ -193,8 +193,8 @@ fn telemetry(telemetry: &Telemetry) -> [(&'static str, String); 12] {
     [
         ("OTEL_SDK_DISABLED", telemetry.disabled.to_string()),
         ("OTEL_TRACES_EXPORTER", exporter.to_owned()),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry.endpoint.clone().unwrap_or_default()),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", telemetry.traces_endpoint.clone().unwrap_or_default()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry.endpoint.as_deref().map(shown).unwrap_or_default()),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", telemetry.traces_endpoint.as_deref().map(shown).unwrap_or_default()),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
         ("OTEL_EXPORTER_OTLP_HEADERS", list(&mut headers)),
         (

@@ -1,11 +1,14 @@
 //! What it takes to be let in by a broker: TLS, who we are, and the patience after a refusal.
 //!
 //! Owns the settings, read anew for each connection so that a replaced file counts from the next one on, and the pause
-//! after a refused login, which is one for all connections: many partitions must not lock an account. Opens no
-//! connection.
+//! after a refused login, which is one for all connections: many partitions must not lock an account. Until a broker
+//! has let us in, logins are tried one after the other for the same reason. Opens no connection.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,7 @@ use tracing::info;
 
 use super::{
     sasl::Credentials,
-    token::{Tokens, plain_token},
+    token::{Failure, Tokens, plain_token},
     wire::Error,
 };
 use crate::{
@@ -37,15 +40,27 @@ pub(super) struct Access {
     security: Security,
     tokens: Option<Tokens>,
     gate: Mutex<Option<Refused>>,
+    /// Whether the credentials of last time were good.
+    proven: AtomicBool,
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// What one connection is opened with.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Keys {
     pub(super) tls: Option<Arc<ClientConfig>>,
     /// Whether we have a certificate to show.
     pub(super) identity: bool,
     pub(super) credentials: Option<Credentials>,
+    /// When the settings were read.
+    read: Instant,
+}
+
+impl Default for Keys {
+    /// Neither TLS nor a login.
+    fn default() -> Self {
+        Self { tls: None, identity: false, credentials: None, read: Instant::now() }
+    }
 }
 
 /// A login that failed, and when the next may be tried.
@@ -56,8 +71,19 @@ struct Refused {
     /// The broker; `None` where there was no token to show to one.
     address: Option<String>,
     why: String,
+    since: Instant,
     until: Instant,
     pause: Duration,
+}
+
+impl Refused {
+    fn error(&self) -> Error {
+        let why = self.why.clone();
+        match &self.address {
+            Some(address) => Error::Login { address: address.clone(), why },
+            None => Error::Token { why },
+        }
+    }
 }
 
 impl Access {
@@ -72,7 +98,7 @@ impl Access {
             }
             _ => None,
         };
-        Ok(Self { security, tokens, gate: Mutex::default() })
+        Ok(Self { security, tokens, ..Self::default() })
     }
 
     pub(super) fn has_login(&self) -> bool {
@@ -90,7 +116,8 @@ impl Access {
             None => None,
         };
         let identity = self.security.tls.as_ref().is_some_and(|tls| tls.identity.is_some());
-        Ok(Keys { tls, identity, credentials: self.credentials().await? })
+        let credentials = self.credentials().await?;
+        Ok(Keys { tls, identity, credentials, read: Instant::now() })
     }
 
     async fn credentials(&self) -> Result<Option<Credentials>, Error> {
@@ -133,29 +160,49 @@ impl Access {
         let mut gate = self.gate();
         let Some(refused) = gate.as_mut() else { return Ok(()) };
         if refused.secret.is_some() && refused.secret.as_ref() != secret {
+            self.proven.store(false, Ordering::Release);
             *gate = None;
             info!("the file of the brokers' password or token has changed: trying again");
             return Ok(());
         }
         let now = Instant::now();
         if now < refused.until {
-            let why = refused.why.clone();
-            return Err(match &refused.address {
-                Some(address) => Error::Login { address: address.clone(), why },
-                None => Error::Token { why },
-            });
+            return Err(refused.error());
         }
         refused.until = now + refused.pause;
         Ok(())
     }
 
-    fn no_token(&self, why: String) -> Error {
-        self.close(None, None, &why);
-        Error::Token { why }
+    fn no_token(&self, failure: Failure) -> Error {
+        if !failure.shared {
+            self.close(None, None, &failure.why, Instant::now());
+        }
+        Error::Token { why: failure.why }
     }
 
-    /// A broker has refused these credentials: nobody tries them again for a while.
-    pub(super) fn refused(&self, credentials: &Credentials, address: &str, why: &str) {
+    /// Waits until these keys may be shown to a broker, which is to be done while the guard lives.
+    ///
+    /// # Errors
+    ///
+    /// When they have been refused by another broker since they were read.
+    pub(super) async fn turn(&self, keys: &Keys) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, Error> {
+        let guard = if self.proven.load(Ordering::Acquire) { None } else { Some(self.turn.lock().await) };
+        let shown = keys.credentials.as_ref().map(Credentials::secret);
+        match self.gate().as_ref() {
+            Some(refused)
+                if refused.since > keys.read
+                    && refused.address.is_some()
+                    && (refused.secret.is_none() || refused.secret.as_ref() == shown) =>
+            {
+                Err(refused.error())
+            }
+            _ => Ok(guard),
+        }
+    }
+
+    /// A broker has refused these keys: nobody tries them again for a while.
+    pub(super) fn refused(&self, keys: &Keys, address: &str, why: &str) {
+        let Some(credentials) = &keys.credentials else { return };
         let secret = match credentials {
             Credentials::Password { password, .. } => Some(password.clone()),
             Credentials::Token { token, .. } => match &self.tokens {
@@ -166,19 +213,27 @@ impl Access {
                 None => Some(token.clone()),
             },
         };
-        self.close(secret, Some(address), why);
+        self.proven.store(false, Ordering::Release);
+        self.close(secret, Some(address), why, keys.read);
     }
 
-    fn close(&self, secret: Option<Secret>, address: Option<&str>, why: &str) {
+    /// What was refused was read at `read`: several that were shown at the same time make the pause no longer.
+    fn close(&self, secret: Option<Secret>, address: Option<&str>, why: &str, read: Instant) {
         let mut gate = self.gate();
-        let pause = gate.as_ref().map_or(FIRST_PAUSE, |refused| (refused.pause * 2).min(MAX_PAUSE));
-        let until = Instant::now() + pause;
-        *gate = Some(Refused { secret, address: address.map(str::to_owned), why: why.to_owned(), until, pause });
+        let pause = match gate.as_ref() {
+            None => FIRST_PAUSE,
+            Some(refused) if refused.since > read => refused.pause,
+            Some(refused) => (refused.pause * 2).min(MAX_PAUSE),
+        };
+        let since = Instant::now();
+        let (address, why) = (address.map(str::to_owned), why.to_owned());
+        *gate = Some(Refused { secret, address, why, since, until: since + pause, pause });
     }
 
     /// A broker has let us in.
     pub(super) fn admitted(&self) {
         *self.gate() = None;
+        self.proven.store(true, Ordering::Release);
     }
 
     /// The same credentials for rskafka. Tokens are asked for anew at each of its connections.
@@ -234,16 +289,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refused_password_is_tried_by_one_after_growing_pauses() {
         let access = access(SecretSource::Value(Secret::new("old")));
-        let used = credentials(&access).await.expect("nothing was refused");
+        let mut used = access.keys().await.expect("nothing was refused");
         let mut pauses = Vec::new();
         for _ in 0..8 {
             access.refused(&used, "b:1", "no");
             let start = Instant::now();
             let error = credentials(&access).await.expect_err("too early");
             assert_eq!(error.to_string(), "broker b:1 refuses the login: no");
-            while credentials(&access).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
+            used = loop {
+                match access.keys().await {
+                    Ok(keys) => break keys,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+                }
+            };
             pauses.push(start.elapsed().as_secs());
             assert!(credentials(&access).await.is_err(), "one tries for all");
         }
@@ -258,7 +316,7 @@ mod tests {
         let write = |text: &str| std::fs::write(file.path(), text).expect("written");
         write("old\n");
         let access = access(SecretSource::File { variable: "KAFKA_SASL_PASSWORD_FILE", path: file.path().into() });
-        access.refused(&credentials(&access).await.expect("read"), "b:1", "no");
+        access.refused(&access.keys().await.expect("read"), "b:1", "no");
         assert!(credentials(&access).await.is_err());
         write("new\n");
         let Credentials::Password { password, variables, .. } = credentials(&access).await.expect("tried") else {
@@ -269,5 +327,59 @@ mod tests {
         std::fs::remove_file(file.path()).expect("removed");
         let text = credentials(&access).await.expect_err("no file").to_string();
         assert!(text.starts_with("KAFKA_SASL_PASSWORD_FILE: cannot read"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_wrong_is_tried_by_one_until_somebody_was_let_in() {
+        let access = Arc::new(access(SecretSource::Value(Secret::new("old"))));
+        let keys = access.keys().await.expect("nothing was refused");
+        let first = access.turn(&keys).await.expect("nothing was refused").expect("the first turn");
+        let second = tokio::spawn({
+            let (access, keys) = (Arc::clone(&access), keys.clone());
+            async move { access.turn(&keys).await.map(drop) }
+        });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        access.refused(&keys, "b:1", "no");
+        drop(first);
+        let error = second.await.expect("no panic").expect_err("refused already");
+        assert_eq!(error.to_string(), "broker b:1 refuses the login: no");
+        // shown before the first was refused
+        access.refused(&keys, "b:2", "no");
+        assert_eq!(access.gate().as_ref().expect("closed").pause, FIRST_PAUSE);
+        tokio::time::sleep(FIRST_PAUSE).await;
+        let keys = access.keys().await.expect("tried again");
+        assert!(access.turn(&keys).await.expect("tried again").is_some());
+        access.admitted();
+        assert!(access.turn(&keys).await.expect("let in").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_token_endpoint_that_refuses_is_asked_once_for_all() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/token", listener.local_addr().expect("bound"));
+        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+            }
+        });
+        let endpoint = crate::config::TokenEndpoint {
+            url,
+            client_id: "c".to_owned(),
+            client_secret: SecretSource::Value(Secret::new("s")),
+            scope: None,
+            authorities: None,
+        };
+        let login = Login::OauthBearer { token: TokenSource::Endpoint(endpoint), extensions: Vec::new() };
+        let access = Access::new(Security { tls: None, login: Some(login) }).expect("no files");
+        // the partitions of three lanes reconnect after a restart of the broker
+        futures::future::join_all((0..18).map(|_| access.keys())).await;
+        let pause = access.gate().as_ref().expect("refused").pause;
+        let asked = asked.load(std::sync::atomic::Ordering::SeqCst);
+        assert_eq!((asked, pause), (1, FIRST_PAUSE));
     }
 }

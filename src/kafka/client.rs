@@ -4,7 +4,6 @@
 //! built anew, is up to each user.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -29,7 +28,7 @@ use super::{
     access::{Access, Keys},
     wire,
 };
-use crate::{config, tls};
+use crate::{config, tcp, tls};
 
 /// Name under which brokers see us in their logs, quotas and group descriptions.
 pub const CLIENT_ID: &str = "postlane";
@@ -204,34 +203,28 @@ impl Connector {
     pub(super) async fn open(&self, address: &str, timeout: Duration) -> Result<(wire::Connection, Keys), wire::Error> {
         let keys = Box::pin(self.access.keys()).await?;
         let stream = self.dial(address, &keys).await?;
-        let connection = wire::Connection::over(stream, address, timeout, &keys).await;
-        match &connection {
-            Ok(_) => self.access.admitted(),
-            Err(wire::Error::Login { why, .. }) => {
-                if let Some(credentials) = &keys.credentials {
-                    self.access.refused(credentials, address, why);
-                }
+        let mut connection = wire::Connection::over(stream, address, timeout, &keys).await?;
+        if let Some(credentials) = &keys.credentials {
+            let _turn = self.access.turn(&keys).await?;
+            let outcome = connection.log_in(credentials).await;
+            match &outcome {
+                Ok(()) => self.access.admitted(),
+                Err(wire::Error::Login { why, .. }) => self.access.refused(&keys, address, why),
+                Err(_) => {}
             }
-            Err(_) => {}
+            outcome?;
         }
-        Ok((connection?, keys))
+        Ok((connection, keys))
     }
 
     /// Opens a stream to `address` (`host:port`) with `TCP_NODELAY`, TLS included.
     async fn dial(&self, address: &str, keys: &Keys) -> Result<Stream, wire::Error> {
-        let stream =
-            connect(address).await.map_err(|source| wire::Error::Connect { address: address.to_owned(), source })?;
+        let stream = tcp::connect(address, CONNECT_TIMEOUT)
+            .await
+            .map_err(|source| wire::Error::Connect { address: address.to_owned(), source })?;
         let Some(config) = &keys.tls else { return Ok(Box::new(stream)) };
         secure(stream, address, Arc::clone(config)).await
     }
-}
-
-async fn connect(address: &str) -> io::Result<TcpStream> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(|_| {
-        io::Error::new(io::ErrorKind::TimedOut, format!("no TCP connection within {CONNECT_TIMEOUT:?}"))
-    })??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 async fn secure(stream: TcpStream, address: &str, config: Arc<ClientConfig>) -> Result<Stream, wire::Error> {

@@ -2,11 +2,17 @@
 //!
 //! Owns the exchange and what a refusal means. The mechanisms are rsasl's; in SCRAM it also demands that the broker
 //! proves to know the password.
+//!
+//! A known limit: rskafka's connections log in by an exchange of their own, after ours has gone well with one of the
+//! brokers. In SCRAM it takes any number of iterations and derives on the runtime's threads. With `SASL_SSL` only a broker
+//! that has a trusted certificate can make use of that; with `SASL_PLAINTEXT` also whoever can change what is on the wire:
+//! he gets a proof on which passwords can be tried cheaply, or holds up threads. A password that cannot be guessed bears
+//! the former.
 
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use kafka_protocol::{
     ResponseError,
@@ -15,12 +21,15 @@ use kafka_protocol::{
 };
 use rsasl::{
     callback::{Context, Request, SessionCallback, SessionData},
-    prelude::{Mechname, SASLClient, SASLConfig, SASLError, Session, SessionError},
+    prelude::{Mechname, SASLClient, SASLConfig, SASLError, Session, SessionError, State},
     property::{OAuthBearerKV, OAuthBearerToken},
 };
 
 use super::wire::{Connection, Error};
-use crate::config::{PasswordMechanism, Secret};
+use crate::{
+    config::{PasswordMechanism, Secret},
+    foreign,
+};
 
 /// Version 0 of the handshake is followed by bare tokens without frames of Kafka's (before 1.0).
 const HANDSHAKE: VersionRange = VersionRange { min: 1, max: 1 };
@@ -28,6 +37,10 @@ const AUTHENTICATE: VersionRange = VersionRange { min: 0, max: 2 };
 
 /// With what a client admits that its token was refused (RFC 7628 3.2.3), so that the broker can say why.
 const ADMIT_FAILURE: &[u8] = &[1];
+
+/// Iterations of SCRAM that a broker may ask for: with fewer (RFC 7677 4) our proof would be a cheap thing to try passwords
+/// on, and more hold us up.
+const ITERATIONS: RangeInclusive<u32> = 4096..=1_000_000;
 
 /// Who we are, for one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +57,21 @@ impl Credentials {
             Self::Password { mechanism, .. } => mechanism.name(),
             Self::Token { .. } => "OAUTHBEARER",
         }
+    }
+
+    pub(super) fn secret(&self) -> &Secret {
+        match self {
+            Self::Password { password: secret, .. } | Self::Token { token: secret, .. } => secret,
+        }
+    }
+
+    /// What a broker says, without what it has been told.
+    fn clean(&self, text: &str) -> String {
+        foreign::clean(text, &[self.secret().reveal()])
+    }
+
+    fn is_scram(&self) -> bool {
+        matches!(self, Self::Password { mechanism, .. } if *mechanism != PasswordMechanism::Plain)
     }
 
     /// The variables to look at when they are refused.
@@ -94,21 +122,21 @@ pub(super) async fn authenticate(
     let mut received: Option<Vec<u8>> = None;
     let mut lifetime = None;
     loop {
-        let mut message = Vec::new();
-        let state = match (&received, credentials) {
+        match (&received, credentials) {
             // an empty answer is the broker's consent, and anything else a refusal
             (Some(answer), Credentials::Token { .. }) if !answer.is_empty() => {
-                let why = refused_token(connection, answer).await?;
+                let why = refused_token(connection, answer, credentials).await?;
                 return Err(broken(format!("{why} (see {})", credentials.variables())));
             }
-            _ => session
-                .step(received.as_deref(), &mut message)
-                .map_err(|error| broken(format!("the {} exchange failed: {error}", credentials.mechanism())))?,
-        };
+            (Some(answer), _) if credentials.is_scram() => check_iterations(answer).map_err(&broken)?,
+            _ => {}
+        }
+        let (state, message);
+        (session, state, message) = step(session, received.take(), credentials).await.map_err(&broken)?;
         if state.has_sent_message() {
             let answer = send(connection, message).await?;
             if let Some(code) = ResponseError::try_from_code(answer.code) {
-                let said = answer.message.unwrap_or_else(|| code.to_string());
+                let said = answer.message.map_or_else(|| code.to_string(), |text| credentials.clean(&text));
                 return Err(broken(format!("{said} (see {})", credentials.variables())));
             }
             received = Some(answer.bytes);
@@ -120,6 +148,41 @@ pub(super) async fn authenticate(
     }
 }
 
+/// The next message, if there is one. What is derived from a password takes long and holds up nobody else.
+async fn step(
+    mut session: Session,
+    received: Option<Vec<u8>>,
+    credentials: &Credentials,
+) -> Result<(Session, State, Vec<u8>), String> {
+    let mechanism = credentials.mechanism();
+    let derives = received.is_some() && credentials.is_scram();
+    let work = move || {
+        let mut message = Vec::new();
+        let state = session.step(received.as_deref(), &mut message);
+        state.map(|state| (session, state, message)).map_err(|error| error.to_string())
+    };
+    let outcome = if derives {
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
+    } else {
+        work()
+    };
+    outcome.map_err(|error| format!("the {mechanism} exchange failed: {}", credentials.clean(&error)))
+}
+
+/// Looks for the iterations (`i=`) in a message of SCRAM before they are done.
+fn check_iterations(answer: &[u8]) -> Result<(), String> {
+    let counts = answer.split(|byte| *byte == b',').filter_map(|part| part.strip_prefix(b"i="));
+    for count in counts {
+        let number = str::from_utf8(count).ok().and_then(|text| text.parse::<u32>().ok());
+        if !number.is_some_and(|number| ITERATIONS.contains(&number)) {
+            let (least, most) = (ITERATIONS.start(), ITERATIONS.end());
+            let count = foreign::clean(&String::from_utf8_lossy(count), &[]);
+            return Err(format!("it asks for {count} iterations of SCRAM, and {least} to {most} are done"));
+        }
+    }
+    Ok(())
+}
+
 async fn handshake(connection: &mut Connection, credentials: &Credentials) -> Result<(), Error> {
     let mechanism = credentials.mechanism();
     let version = connection.version::<SaslHandshakeRequest>(HANDSHAKE)?;
@@ -129,7 +192,8 @@ async fn handshake(connection: &mut Connection, credentials: &Credentials) -> Re
     let why = match code {
         ResponseError::UnsupportedSaslMechanism => {
             let offered: Vec<&str> = response.mechanisms.iter().map(StrBytes::as_str).collect();
-            format!("it offers {} here, not {mechanism} (see KAFKA_SASL_MECHANISM)", offered.join(", "))
+            let offered = foreign::clean(&offered.join(", "), &[]);
+            format!("it offers {offered} here, not {mechanism} (see KAFKA_SASL_MECHANISM)")
         }
         ResponseError::IllegalSaslState => {
             "this listener takes no login (see KAFKA_SECURITY_PROTOCOL and the port in KAFKA_BROKERS)".to_owned()
@@ -165,7 +229,7 @@ async fn send(connection: &mut Connection, message: Vec<u8>) -> Result<Answer, E
 }
 
 /// A refused token: the broker answers with JSON, and says why only when that is acknowledged, if at all.
-async fn refused_token(connection: &mut Connection, answer: &[u8]) -> Result<String, Error> {
+async fn refused_token(connection: &mut Connection, answer: &[u8], credentials: &Credentials) -> Result<String, Error> {
     let status = |json: &[u8]| {
         let json: serde_json::Value = serde_json::from_slice(json).ok()?;
         json.get("status")?.as_str().map(str::to_owned)
@@ -176,7 +240,7 @@ async fn refused_token(connection: &mut Connection, answer: &[u8]) -> Result<Str
         Err(error) => return Err(error),
     };
     Ok(match said.or_else(|| status(answer)) {
-        Some(said) => format!("the token is refused: {said}"),
+        Some(said) => format!("the token is refused: {}", credentials.clean(&said)),
         None => "the token is refused".to_owned(),
     })
 }

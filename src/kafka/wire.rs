@@ -3,7 +3,12 @@
 //! Owns framing, correlation and the negotiation of versions; encoding is left to `kafka-protocol`. Retries nothing:
 //! a connection on which a call failed, timed out or was dropped is out of step and refuses further calls, so that
 //! no answer is ever taken for that of another request.
+//!
+//! A known limit: `kafka-protocol` sets aside memory for as many elements of a list as an answer announces, and a number
+//! beyond all memory ends the process. Nobody can do that before the login: what is answered until then is read with
+//! care ([`early`]). A broker that has let us in is trusted with it, and so is any where there is no login.
 
+mod early;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +17,7 @@ use std::{collections::BTreeMap, error, io, mem, time::Duration};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
     ResponseError,
-    messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader, api_versions_response::ApiVersionsResponse},
+    messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader},
     protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange},
 };
 use rustls::CertificateError;
@@ -247,7 +252,7 @@ impl Connection {
         Ok(connector.open(address, timeout).await?.0)
     }
 
-    /// Asks the broker behind `stream` for its versions and logs in.
+    /// Asks the broker behind `stream` for its versions.
     pub(super) async fn over(stream: Stream, address: &str, timeout: Duration, keys: &Keys) -> Result<Self, Error> {
         let mut connection = Self {
             address: address.to_owned(),
@@ -262,12 +267,15 @@ impl Connection {
             until: None,
         };
         connection.negotiate().await?;
-        if let Some(credentials) = &keys.credentials {
-            connection.logged_in = true;
-            let lifetime = sasl::authenticate(&mut connection, credentials).await?;
-            connection.until = lifetime.map(|lifetime| Instant::now() + lifetime.mul_f64(SESSION_USED));
-        }
         Ok(connection)
+    }
+
+    /// Tells the broker who we are.
+    pub(super) async fn log_in(&mut self, credentials: &sasl::Credentials) -> Result<(), Error> {
+        self.logged_in = true;
+        let lifetime = sasl::authenticate(self, credentials).await?;
+        self.until = lifetime.map(|lifetime| Instant::now() + lifetime.mul_f64(SESSION_USED));
+        Ok(())
     }
 
     /// The broker's address.
@@ -312,22 +320,20 @@ impl Connection {
         let request = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str(CLIENT_ID))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        let answer = self.send(API_VERSIONS, &request).await?;
+        let mut version = API_VERSIONS;
+        let mut answer = self.send(version, &request).await?;
         // The error code stands first in every version, and a broker that does not know ours answers in version 0.
         let code = answer.get(..2).map_or(0, |mut code| code.get_i16());
-        let response: ApiVersionsResponse = if code == ResponseError::UnsupportedVersion.code() {
-            self.call(0, &ApiVersionsRequest::default()).await?
-        } else {
-            self.decode::<ApiVersionsRequest>(API_VERSIONS, answer)?
-        };
-        if let Some(code) = ResponseError::try_from_code(response.error_code) {
+        if code == ResponseError::UnsupportedVersion.code() {
+            version = 0;
+            answer = self.send(version, &ApiVersionsRequest::default()).await?;
+        }
+        let read = early::versions(version, answer);
+        let (code, versions) = read.map_err(|source| self.codec::<ApiVersionsRequest>(version, source))?;
+        if let Some(code) = ResponseError::try_from_code(code) {
             return Err(Error::Refused { address: self.address.clone(), code });
         }
-        self.versions = response
-            .api_keys
-            .into_iter()
-            .map(|api| (api.api_key, VersionRange { min: api.min_version, max: api.max_version }))
-            .collect();
+        self.versions = versions;
         Ok(())
     }
 
@@ -364,6 +370,9 @@ impl Connection {
     }
 
     fn decode<R: Request>(&self, version: i16, mut answer: Bytes) -> Result<R::Response, Error> {
+        if R::KEY == ApiKey::SaslHandshake as i16 {
+            early::check_handshake(&*answer).map_err(|source| self.codec::<R>(version, source))?;
+        }
         let response = R::Response::decode(&mut answer, version).map_err(|source| self.codec::<R>(version, source))?;
         if answer.has_remaining() {
             let source = anyhow::anyhow!("{} bytes follow the answer", answer.remaining());

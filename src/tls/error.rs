@@ -103,6 +103,12 @@ fn certificate(reason: &CertificateError, authorities: &str) -> String {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet: is the clock right?".to_owned()
         }
+        // webpki's own error has no place in rustls
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "its certificate is an authority's own certificate: give it one that the authority has issued \
+             (basicConstraints CA:FALSE)"
+                .to_owned()
+        }
         other => format!("its certificate cannot be accepted: {other}"),
     }
 }

@@ -192,3 +192,11 @@ fn a_certificate_file_that_cannot_be_used_ends_the_start() {
         assert!(said.contains(expected), "{expected} is not in {said}");
     }
 }
+
+#[tokio::test]
+async fn an_untrusted_authority_where_names_are_not_checked() {
+    let mut bed = with_tls(Listener::WrongName, "SSL").await;
+    bed.set("KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM", "none");
+    bed.set("KAFKA_SSL_CA_FILE", file("other-ca.pem").await);
+    says(&bed, Listener::WrongName, "no TLS with broker BROKER: its certificate is of an authority").await;
+}

@@ -124,11 +124,19 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn a_token_endpoint_is_an_address_without_a_password() {
-    for url in ["idp.example.com/token", "ftp://idp.example.com", "https://me:hunter2@idp.example.com/token"] {
+    for url in [
+        "idp.example.com/token",
+        "ftp://idp.example.com",
+        "https://me:hunter2@idp.example.com/token",
+        "http://idp.example.com/token?code=hunter2",
+        "http://localhost.example.com/",
+    ] {
         let mut variables = endpoint();
         variables.retain(|(name, _)| !name.ends_with("_URL"));
         variables.push(("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", url));
-        assert!(wrong(&variables)[0].starts_with("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL="), "{url}");
+        let said = wrong(&variables).join("\n");
+        assert!(said.starts_with("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL="), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
     }
     for (text, expected) in [
         ("logicalCluster=lkc-1, identityPoolId=pool=1", Some(2)),
@@ -168,12 +176,53 @@ fn the_settings_in_force_read_back() {
     }
 }
 
+/// The token endpoint at another address.
+fn endpoint_at(url: &'static str) -> Vec<(&'static str, &'static str)> {
+    let mut variables = endpoint();
+    variables.retain(|(name, _)| !name.ends_with("_URL"));
+    variables.push(("KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", url));
+    variables
+}
+
 #[test]
 fn a_login_without_tls_is_warned_of() {
     for (mechanism, part) in [("PLAIN", "the password crosses"), ("SCRAM-SHA-256", "can try passwords")] {
-        let warning = good(&password("SASL_PLAINTEXT", mechanism)).warning().expect("a warning");
-        assert!(warning.contains(part), "{warning}");
-        assert_eq!(good(&password("SASL_SSL", mechanism)).warning(), None);
+        let warnings = good(&password("SASL_PLAINTEXT", mechanism)).warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains(part), "{warnings:?}");
+        assert!(good(&password("SASL_SSL", mechanism)).warnings().is_empty());
     }
-    assert_eq!(good(&[]).warning(), None);
+    assert!(good(&[]).warnings().is_empty());
+    assert!(good(&endpoint()).warnings().is_empty());
+}
+
+#[test]
+fn every_warning_is_told() {
+    let none = ("KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM", "none");
+    let mut variables = endpoint_at("http://127.0.0.1:8080/token");
+    variables.push(none);
+    let warnings = good(&variables).warnings();
+    assert!(warnings.len() == 2 && warnings[0].contains("for any name at all"), "{warnings:?}");
+    assert!(warnings[1].contains("is not https"), "{warnings:?}");
+    let own = good(&[("KAFKA_SECURITY_PROTOCOL", "SSL"), ("KAFKA_SSL_CA_FILE", CA), none]).warnings();
+    assert!(own.len() == 1 && own[0].contains("of a trusted authority"), "{own:?}");
+    for url in ["http://localhost/t", "http://LOCALHOST:1/t", "http://[::1]:1/t", "http://127.1.2.3/t"] {
+        assert_eq!(good(&endpoint_at(url)).warnings().len(), 1, "{url}");
+    }
+}
+
+#[test]
+fn a_name_check_is_not_switched_off_where_there_is_none() {
+    let problems = wrong(&[("KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM", "none")]);
+    let expected = "KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM=\"none\": expected no value unless \
+                    KAFKA_SECURITY_PROTOCOL is SSL or SASL_SSL";
+    assert_eq!(problems, [expected]);
+}
+
+#[test]
+fn no_address_is_shown_with_its_password_or_query() {
+    let problems = with(&[("KAFKA_BROKERS", "me:hunter2@kafka:9092")]).expect_err("wrong").to_string();
+    assert!(problems.contains("***@kafka:9092") && !problems.contains("hunter2"), "{problems}");
+    let config = with(&endpoint_at("https://idp.example.com/token?code=hunter3")).expect("valid");
+    let shown = format!("{:?}", config.effective());
+    assert!(shown.contains("https://idp.example.com/token?***") && !shown.contains("hunter3"), "{shown}");
 }

@@ -50,8 +50,8 @@ async fn broker(mut script: impl FnMut(usize, &[u8]) -> SaslAuthenticateResponse
 
 async fn log_in(broker: &Broker, credentials: Credentials) -> Result<Connection, Error> {
     let stream = tokio::net::TcpStream::connect(&broker.address).await.expect("it listens");
-    let keys = Keys { credentials: Some(credentials), ..Keys::default() };
-    Connection::over(Box::new(stream), "b:1", PATIENCE, &keys).await
+    let mut connection = Connection::over(Box::new(stream), "b:1", PATIENCE, &Keys::default()).await?;
+    connection.log_in(&credentials).await.map(|()| connection)
 }
 
 fn bytes(text: impl Into<String>) -> SaslAuthenticateResponse {
@@ -128,6 +128,24 @@ async fn a_refusal_has_the_brokers_words_and_the_variables() {
 }
 
 #[tokio::test]
+async fn what_a_broker_says_comes_without_what_it_was_told() {
+    let code = ResponseError::SaslAuthenticationFailed.code();
+    let echo = broker(move |_, message| {
+        let said = format!("bad: {}\u{1b}[31m{}", data_encoding::BASE64.encode(message), "x".repeat(10_000));
+        let said = StrBytes::from_string(format!("{} {said}", String::from_utf8_lossy(message).replace('\0', " ")));
+        SaslAuthenticateResponse::default().with_error_code(code).with_error_message(Some(said))
+    })
+    .await;
+    for (credentials, expected) in
+        [(password(PasswordMechanism::Plain), " me *** bad: ***"), (token(), " auth=Bearer ***")]
+    {
+        let error = log_in(&echo, credentials).await.err().expect("refused").to_string();
+        assert!(error.contains(expected.trim_start()) && error.len() < 500 && !error.contains('\u{1b}'), "{error}");
+        assert!(!error.contains("hunter2") && !error.contains("t0ken"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_is_given_up_before_its_session_ends() {
     let short = broker(|_, _| SaslAuthenticateResponse::default().with_session_lifetime_ms(60_000)).await;
     let connection = log_in(&short, password(PasswordMechanism::Plain)).await.expect("admitted");
@@ -137,4 +155,41 @@ async fn a_connection_is_given_up_before_its_session_ends() {
     assert!(connection.is_usable());
     tokio::time::advance(Duration::from_secs(2)).await;
     assert!(!connection.is_usable());
+}
+
+/// A broker that asks for so many iterations; what it heard, how long the login took, and how it ended.
+async fn asks_for(iterations: &'static str) -> (usize, Duration, Error) {
+    let poser = broker(move |number, message| {
+        let message = String::from_utf8(message.to_vec()).expect("text");
+        match number {
+            0 => {
+                let (_, nonce) = message.split_once(",r=").expect("a nonce");
+                bytes(format!("r={nonce}more,s=c2FsdHNhbHQ=,i={iterations}"))
+            }
+            _ => bytes("e=other-error"),
+        }
+    })
+    .await;
+    let start = std::time::Instant::now();
+    let error = log_in(&poser, password(PasswordMechanism::ScramSha256)).await.err().expect("refused");
+    (messages(&poser).len(), start.elapsed(), error)
+}
+
+#[tokio::test]
+async fn a_broker_that_asks_for_too_few_iterations_gets_no_proof() {
+    let (messages, _, error) = asks_for("1").await;
+    assert_eq!(messages, 1, "the proof of one iteration was sent: {error}");
+    let expected = "broker b:1 refuses the login: it asks for 1 iterations of SCRAM, and 4096 to 1000000 are done";
+    assert_eq!(error.to_string(), expected);
+    for wrong in ["4095", "1000001", "4294967296", "-1", "x", "\u{1b}[31m"] {
+        let (messages, _, error) = asks_for(wrong).await;
+        assert!(messages == 1 && !error.to_string().contains('\u{1b}'), "{wrong}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_asks_for_too_many_iterations_holds_nobody_up() {
+    // a thousandth of what it could ask for
+    let (_, took, error) = asks_for("4294967").await;
+    assert!(took < PATIENCE, "{took:?}: {error}");
 }

@@ -12,6 +12,7 @@ use kafka_protocol::{
 };
 
 use super::{Wanted, name, text};
+use crate::foreign;
 
 /// From this version on (Kafka 2.4, KIP-464) a broker takes its own default for the number of replicas.
 const DEFAULTS: i16 = 4;
@@ -161,7 +162,7 @@ impl Attempt<'_> {
             replication: wanted.replication,
             brokers: self.brokers,
             code,
-            message: message.map(|text| text.replace(['\r', '\n'], " ")).filter(|text| !text.is_empty()),
+            message: message.map(|text| foreign::clean(text, &[])).filter(|text| !text.is_empty()),
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use kafka_protocol::messages::{
-    FindCoordinatorRequest, FindCoordinatorResponse, OffsetCommitRequest, ResponseKind,
+    ApiVersionsResponse, FindCoordinatorRequest, FindCoordinatorResponse, OffsetCommitRequest, ResponseKind,
     api_versions_response::ApiVersion,
 };
 
@@ -164,4 +164,29 @@ async fn nobody_at_the_address_is_told_with_the_address() {
         }
     };
     assert_eq!(error.to_string(), format!("cannot connect to broker {address}"));
+}
+
+#[tokio::test]
+async fn an_answer_that_announces_a_list_beyond_its_own_length_is_an_error() {
+    // correlation 1, no error, a compact list of 2^32 - 2 versions, and nothing behind it
+    let answer: &[u8] = &[0, 0, 0, 11, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    let broker = Broker::start(move |_, _| Action::Raw(Bytes::from_static(answer))).await;
+    let connector = Connector::plaintext(vec![broker.address.clone()]);
+    let error = Connection::open(&connector, &broker.address, PATIENCE).await.err().expect("an error");
+    assert!(matches!(error, Error::Codec { .. }), "{error}");
+    let list: &[u8] = &[0, 0, 0x7f, 0xff, 0xff, 0xff];
+    assert!(early::versions(0, list).is_err());
+    assert!(early::check_handshake(list).is_err());
+    // one version whose tagged field is longer than the rest
+    assert!(early::versions(3, &[0, 0, 2, 0, 18, 0, 0, 0, 3, 1, 0, 9][..]).is_err());
+    assert!(early::versions(3, &[0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff][..]).is_err());
+}
+
+#[test]
+fn versions_are_read_past_what_is_not_known() {
+    let range = VersionRange { min: 1, max: 3 };
+    let expected = (0, BTreeMap::from([(18, range)]));
+    assert_eq!(early::versions(3, &[0, 0, 2, 0, 18, 0, 1, 0, 3, 1, 9, 2, 7, 7, 0xff][..]).expect("read"), expected);
+    assert_eq!(early::versions(0, &[0, 0, 0, 0, 0, 1, 0, 18, 0, 1, 0, 3][..]).expect("read"), expected);
+    assert!(early::check_handshake(&[0, 0, 0, 0, 0, 1, 0, 1, b'X'][..]).is_ok());
 }
