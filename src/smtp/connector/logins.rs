@@ -112,7 +112,7 @@ impl Logins {
                     }
                     known.refusals += 1;
                     known.refused = Some(Refused { secret: secret.clone(), error: error.clone(), at: Instant::now() });
-                    known.bad = Some((source.clone(), Some(secret.clone())));
+                    (known.bad, known.mended) = (Some((source.clone(), Some(secret.clone()))), false);
                 }
             }
         }
@@ -147,7 +147,8 @@ impl Logins {
 
     /// The file gave no secret at all.
     pub(super) fn unreadable(&self, source: &SecretSource) {
-        self.lock().bad = Some((source.clone(), None));
+        let mut known = self.lock();
+        (known.bad, known.mended) = (Some((source.clone(), None)), false);
     }
 
     /// Waits until the file whose secret was no good holds another one; false where a login with the same one has gone well
