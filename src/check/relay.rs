@@ -154,7 +154,7 @@ fn advice(error: &OpenError, smtp: &config::Smtp) -> &'static str {
             "the relay offers STARTTLS and cannot do it: ask its operator, or whoever runs what lies between"
         }
         OpenPhase::Tls => "does the port start with TLS? Otherwise set SMTP_ENCRYPTION=starttls",
-        OpenPhase::Auth if error.is_login_refused() => {
+        OpenPhase::Auth if error.reply().is_some_and(|reply| !reply.is_transient()) => {
             "correct the user or the secret; a file is read again by serve without a restart"
         }
         OpenPhase::Auth if error.reply().is_some() => {

@@ -156,7 +156,8 @@ impl Connector {
     }
 
     /// Waits until the file of a secret that was refused, or could not be read, holds another one. False where a login
-    /// has gone well meanwhile, and at once where the secret is in no file, or another task waits for it already.
+    /// with the same one has gone well meanwhile, and at once where the secret is in no file, or another task waits for it
+    /// already.
     pub async fn secret_replaced(&self) -> bool {
         self.shared.logins.replaced().await
     }

@@ -51,6 +51,8 @@ struct Known {
     refusals: u64,
     /// The file that gave no good secret, and what it held, if it could be read.
     bad: Option<(SecretSource, Option<Secret>)>,
+    /// A login with another secret than the bad one has gone well.
+    mended: bool,
     watched: bool,
 }
 
@@ -94,7 +96,12 @@ impl Logins {
         match &outcome {
             Ok(()) => {
                 known.went_well += 1;
-                (known.proven, known.bad) = (Some(secret.clone()), None);
+                let another = known.bad.take().is_some_and(|(_, held)| held.as_ref() != Some(secret));
+                known.mended |= another;
+                known.proven = Some(secret.clone());
+                if known.refused.as_ref().is_some_and(|refused| refused.secret == *secret) {
+                    known.refused = None;
+                }
             }
             Err(error) => {
                 known.went_well = 0;
@@ -105,7 +112,7 @@ impl Logins {
                     }
                     known.refusals += 1;
                     known.refused = Some(Refused { secret: secret.clone(), error: error.clone(), at: Instant::now() });
-                    known.bad = Some((source.clone(), Some(secret.clone())));
+                    (known.bad, known.mended) = (Some((source.clone(), Some(secret.clone()))), false);
                 }
             }
         }
@@ -121,7 +128,7 @@ impl Logins {
             {
                 let mut known = self.lock();
                 let proven = known.proven.as_ref() == Some(secret);
-                if let Some(refused) = known.refused.as_ref().filter(|refused| !proven && refused.secret == *secret) {
+                if let Some(refused) = known.refused.as_ref().filter(|refused| refused.secret == *secret) {
                     let just_now = refused.is_final() && refused.at.elapsed() < ON_ITS_WAY;
                     if known.refusals != before || just_now {
                         return Err(refused.error.clone());
@@ -145,11 +152,12 @@ impl Logins {
 
     /// The file gave no secret at all.
     pub(super) fn unreadable(&self, source: &SecretSource) {
-        self.lock().bad = Some((source.clone(), None));
+        let mut known = self.lock();
+        (known.bad, known.mended) = (Some((source.clone(), None)), false);
     }
 
-    /// Waits until the file whose secret was no good holds another one; false where a login has gone well meanwhile, the
-    /// secret is in no file, or another task waits already.
+    /// Waits until the file whose secret was no good holds another one; false where a login with the same one has gone well
+    /// meanwhile, the secret is in no file, or another task waits already.
     pub(super) async fn replaced(&self) -> bool {
         let _watch = match self.lock() {
             known if known.watched => return false,
@@ -159,7 +167,16 @@ impl Logins {
             }
         };
         loop {
-            let Some((source, held)) = self.lock().bad.clone() else { return false };
+            let bad = {
+                let mut known = self.lock();
+                // it may have been another session that took note of the change
+                let mended = std::mem::take(&mut known.mended);
+                if mended && known.bad.is_none() {
+                    return true;
+                }
+                known.bad.clone()
+            };
+            let Some((source, held)) = bad else { return false };
             if matches!(source, SecretSource::Value(_)) {
                 return false;
             }
@@ -290,9 +307,6 @@ mod tests {
         assert!(late.is_err(), "a session that was on its way then is not");
         let soon = logins.log_in(&source(), &secret, logins.refusals(), async { Ok(()) }).await;
         assert!(soon.is_err(), "nor is one whose worker had not heard of it");
-        let other = Secret::new("hunter3");
-        assert!(logins.log_in(&source(), &other, logins.refusals(), async { Err(refusal()) }).await.is_err());
-        assert_eq!(logins.refusals(), before + 2, "another secret is tried at once");
         tokio::time::advance(ON_ITS_WAY).await;
         assert!(logins.log_in(&source(), &secret, logins.refusals(), async { Ok(()) }).await.is_ok());
         assert!(!logins.replaced().await, "nothing is wrong any more, and no file was replaced");
@@ -338,6 +352,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_that_cannot_tell_for_now_is_asked_by_few_as_well() {
+        let auth::Error::Refused { mechanism, reason, .. } = refusal() else { unreachable!("it is one") };
+        let busy = auth::Error::Refused { mechanism, reply: Reply::new(454, "4.7.0 not now"), reason };
+        assert_eq!(back(Err(busy)).await, (1, 1));
+    }
+
+    #[tokio::test]
     async fn one_that_is_still_good_is_soon_tried_by_several() {
         assert_eq!(back(Ok(())).await, (16, FEW));
         assert_eq!(Logins::new(1000).most, 125, "a crowd does not wait for a minute");
@@ -352,5 +373,16 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(1), hung).await.is_err());
         let next = logins.log_in(&source, &secret, 0, async { Ok(()) });
         assert!(tokio::time::timeout(Duration::from_secs(5), next).await.expect("its turn").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_another_session_saw_first_has_changed_all_the_same() {
+        let logins = Logins::new(16);
+        let (old, new) = (Secret::new("hunter2"), Secret::new("hunter3"));
+        assert!(logins.log_in(&source(), &old, 0, async { Err(refusal()) }).await.is_err());
+        assert!(logins.log_in(&source(), &new, logins.refusals(), async { Ok(()) }).await.is_ok());
+        // refused a moment ago, another one is tried at once
+        assert!(logins.replaced().await, "the relay is to be tried at once");
+        assert!(!logins.replaced().await, "and once");
     }
 }
