@@ -46,6 +46,9 @@ const UNREACHABLE_DELAY: Duration = Duration::from_secs(10);
 const REFUSED_SENDERS: usize = 1000;
 /// First delay after a login that was refused, and its growth: three logins in ten minutes lock no account.
 const FIRST_LOGIN: (Duration, f64) = (Duration::from_secs(30), 4.0);
+/// Probes in vain of which each has its line in the log, and the time between two lines from then on.
+const SAY_EACH: u32 = 10;
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// A session that had a mail accepted this long ago still shows that the relay works.
 const STILL_WORKING: Duration = Duration::from_secs(60);
 
@@ -66,6 +69,8 @@ struct State {
     shut: u64,
     /// Since when it is shut, and what was seen last.
     outage: Option<(Instant, String)>,
+    /// Lines that the log has got of this outage, and when it got the last one.
+    said: (u32, Instant),
     /// How often it went from open to shut.
     outages: u64,
     /// Replies that asked for a slower pace.
@@ -138,6 +143,7 @@ impl Relay {
                 gate: Gate::Open,
                 shut: 0,
                 outage: None,
+                said: (0, now),
                 outages: 0,
                 throttled: 0,
                 delays: Delays::new(FIRST_PROBE, 2.0, 0.1, max_delay),
@@ -313,12 +319,15 @@ impl Relay {
             Gate::Open | Gate::Probing if login => state.login_delays.advance(),
             Gate::Open | Gate::Probing => state.delays.advance().min(most),
         };
+        let now = Instant::now();
+        let news = state.outage.as_ref().is_none_or(|(_, said)| said != why);
         if matches!(state.gate, Gate::Open) {
             error!(why, retry_in = ?delay, "the relay is down: sending pauses, no attempt is used up");
-        } else {
+            state.said = (1, now);
+        } else if news || state.said.0 <= SAY_EACH || now.duration_since(state.said.1) >= SAY_AGAIN {
             warn!(why, retry_in = ?delay, "the relay is still down");
+            state.said = (state.said.0.saturating_add(1), now);
         }
-        let now = Instant::now();
         state.outages += u64::from(state.outage.is_none());
         let since = state.outage.as_ref().map_or(now, |(since, _)| *since);
         state.outage = Some((since, why.to_owned()));
