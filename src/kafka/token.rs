@@ -92,15 +92,17 @@ impl Tokens {
             failures: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         };
-        tokens.client()?;
+        tokens.settings().client_config()?;
         Ok(tokens)
     }
 
-    fn client(&self) -> Result<https::Client, tls::Error> {
+    fn settings(&self) -> tls::Settings {
         let authorities = self.endpoint.authorities.clone();
-        let settings =
-            tls::Settings { public_authorities: authorities.is_none(), authorities, ..tls::Settings::default() };
-        Ok(https::Client::new(settings.client_config()?, "KAFKA_HTTPS_CA_FILE"))
+        tls::Settings { public_authorities: authorities.is_none(), authorities, ..tls::Settings::default() }
+    }
+
+    async fn client(&self) -> Result<https::Client, tls::Error> {
+        Ok(https::Client::new(self.settings().load().await?, "KAFKA_HTTPS_CA_FILE"))
     }
 
     /// A token that is good for a while yet; else why there is none.
@@ -152,7 +154,7 @@ impl Tokens {
     async fn ask(&self) -> Result<(Secret, Duration), String> {
         let url = self.endpoint.url.split('?').next().unwrap_or_default();
         let secret = self.endpoint.client_secret.load().await.map_err(|error| chain(&error))?;
-        let client = self.client().map_err(|error| chain(&error))?;
+        let client = self.client().await.map_err(|error| chain(&error))?;
         // RFC 6749 2.3.1
         let encoded = form_encoded(secret.reveal());
         let basic = BASE64.encode(format!("{}:{encoded}", form_encoded(&self.endpoint.client_id)).as_bytes());
