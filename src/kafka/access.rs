@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use rskafka::client::{Credentials as RskafkaCredentials, OauthBearerCredentials, SaslConfig};
 use rustls::ClientConfig;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     sasl::Credentials,
@@ -36,7 +36,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Access {
     security: Security,
     tokens: Option<Tokens>,
-    gate: Mutex<Option<Refused>>,
+    gate: Mutex<Gate>,
 }
 
 /// What one connection is opened with.
@@ -46,6 +46,14 @@ pub(super) struct Keys {
     /// Whether we have a certificate to show.
     pub(super) identity: bool,
     pub(super) credentials: Option<Credentials>,
+}
+
+/// What is known of logins that failed.
+#[derive(Debug, Default)]
+struct Gate {
+    refused: Option<Refused>,
+    /// What a file holds instead of what was refused, until a broker has said something to it.
+    replaced: Option<Secret>,
 }
 
 /// A login that failed, and when the next may be tried.
@@ -131,9 +139,9 @@ impl Access {
     /// Fails while a refused login has to wait. Who passes when the time is up tries for all the others.
     fn pass(&self, secret: Option<&Secret>) -> Result<(), Error> {
         let mut gate = self.gate();
-        let Some(refused) = gate.as_mut() else { return Ok(()) };
+        let Some(refused) = gate.refused.as_mut() else { return Ok(()) };
         if refused.secret.is_some() && refused.secret.as_ref() != secret {
-            *gate = None;
+            *gate = Gate { refused: None, replaced: secret.cloned() };
             info!("the file of the brokers' password or token has changed: trying again");
             return Ok(());
         }
@@ -171,14 +179,18 @@ impl Access {
 
     fn close(&self, secret: Option<Secret>, address: Option<&str>, why: &str) {
         let mut gate = self.gate();
-        let pause = gate.as_ref().map_or(FIRST_PAUSE, |refused| (refused.pause * 2).min(MAX_PAUSE));
+        let pause = gate.refused.as_ref().map_or(FIRST_PAUSE, |refused| (refused.pause * 2).min(MAX_PAUSE));
         let until = Instant::now() + pause;
-        *gate = Some(Refused { secret, address: address.map(str::to_owned), why: why.to_owned(), until, pause });
+        if gate.replaced.is_some() && gate.replaced == secret {
+            gate.replaced = None;
+            warn!(why, "the brokers refuse what the file holds now");
+        }
+        gate.refused = Some(Refused { secret, address: address.map(str::to_owned), why: why.to_owned(), until, pause });
     }
 
     /// A broker has let us in.
     pub(super) fn admitted(&self) {
-        *self.gate() = None;
+        *self.gate() = Gate::default();
     }
 
     /// The same credentials for rskafka. Tokens are asked for anew at each of its connections.
@@ -212,7 +224,7 @@ impl Access {
         }
     }
 
-    fn gate(&self) -> MutexGuard<'_, Option<Refused>> {
+    fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
