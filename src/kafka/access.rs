@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use rskafka::client::{Credentials as RskafkaCredentials, OauthBearerCredentials, SaslConfig};
 use rustls::ClientConfig;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     sasl::Credentials,
@@ -39,7 +39,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Access {
     security: Security,
     tokens: Option<Tokens>,
-    gate: Mutex<Option<Refused>>,
+    gate: Mutex<Gate>,
     /// Whether the credentials of last time were good.
     proven: AtomicBool,
     turn: tokio::sync::Mutex<()>,
@@ -61,6 +61,14 @@ impl Default for Keys {
     fn default() -> Self {
         Self { tls: None, identity: false, credentials: None, read: Instant::now() }
     }
+}
+
+/// What is known of logins that failed.
+#[derive(Debug, Default)]
+struct Gate {
+    refused: Option<Refused>,
+    /// What a file holds instead of what was refused, until a broker has said something to it.
+    replaced: Option<Secret>,
 }
 
 /// A login that failed, and when the next may be tried.
@@ -158,10 +166,10 @@ impl Access {
     /// Fails while a refused login has to wait. Who passes when the time is up tries for all the others.
     fn pass(&self, secret: Option<&Secret>) -> Result<(), Error> {
         let mut gate = self.gate();
-        let Some(refused) = gate.as_mut() else { return Ok(()) };
+        let Some(refused) = gate.refused.as_mut() else { return Ok(()) };
         if refused.secret.is_some() && refused.secret.as_ref() != secret {
             self.proven.store(false, Ordering::Release);
-            *gate = None;
+            *gate = Gate { refused: None, replaced: secret.cloned() };
             info!("the file of the brokers' password or token has changed: trying again");
             return Ok(());
         }
@@ -188,7 +196,7 @@ impl Access {
     pub(super) async fn turn(&self, keys: &Keys) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, Error> {
         let guard = if self.proven.load(Ordering::Acquire) { None } else { Some(self.turn.lock().await) };
         let shown = keys.credentials.as_ref().map(Credentials::secret);
-        match self.gate().as_ref() {
+        match self.gate().refused.as_ref() {
             Some(refused)
                 if refused.since > keys.read
                     && refused.address.is_some()
@@ -220,19 +228,23 @@ impl Access {
     /// What was refused was read at `read`: several that were shown at the same time make the pause no longer.
     fn close(&self, secret: Option<Secret>, address: Option<&str>, why: &str, read: Instant) {
         let mut gate = self.gate();
-        let pause = match gate.as_ref() {
+        let pause = match gate.refused.as_ref() {
             None => FIRST_PAUSE,
             Some(refused) if refused.since > read => refused.pause,
             Some(refused) => (refused.pause * 2).min(MAX_PAUSE),
         };
         let since = Instant::now();
         let (address, why) = (address.map(str::to_owned), why.to_owned());
-        *gate = Some(Refused { secret, address, why, since, until: since + pause, pause });
+        if gate.replaced.is_some() && gate.replaced == secret {
+            gate.replaced = None;
+            warn!(why, "the brokers refuse what the file holds now");
+        }
+        gate.refused = Some(Refused { secret, address, why, since, until: since + pause, pause });
     }
 
     /// A broker has let us in.
     pub(super) fn admitted(&self) {
-        *self.gate() = None;
+        *self.gate() = Gate::default();
         self.proven.store(true, Ordering::Release);
     }
 
@@ -267,7 +279,7 @@ impl Access {
         }
     }
 
-    fn gate(&self) -> MutexGuard<'_, Option<Refused>> {
+    fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -345,7 +357,7 @@ mod tests {
         assert_eq!(error.to_string(), "broker b:1 refuses the login: no");
         // shown before the first was refused
         access.refused(&keys, "b:2", "no");
-        assert_eq!(access.gate().as_ref().expect("closed").pause, FIRST_PAUSE);
+        assert_eq!(access.gate().refused.as_ref().expect("closed").pause, FIRST_PAUSE);
         tokio::time::sleep(FIRST_PAUSE).await;
         let keys = access.keys().await.expect("tried again");
         assert!(access.turn(&keys).await.expect("tried again").is_some());
@@ -378,7 +390,7 @@ mod tests {
         let access = Access::new(Security { tls: None, login: Some(login) }).expect("no files");
         // the partitions of three lanes reconnect after a restart of the broker
         futures::future::join_all((0..18).map(|_| access.keys())).await;
-        let pause = access.gate().as_ref().expect("refused").pause;
+        let pause = access.gate().refused.as_ref().expect("refused").pause;
         let asked = asked.load(std::sync::atomic::Ordering::SeqCst);
         assert_eq!((asked, pause), (1, FIRST_PAUSE));
     }

@@ -45,7 +45,7 @@ fn is_recorded(name: &str, recorded: &str) -> bool {
 #[test]
 fn every_metric_that_is_used_is_there() {
     let recorded = read("tests/fixtures/metrics/well.prom");
-    for file in [RULES, "deploy/grafana/dashboards/postlane.json", "docs/runbook.md"] {
+    for file in [RULES, "deploy/grafana/dashboards/postlane.json", "docs/runbook.md", "docs/on-call.md"] {
         let used = in_text(&read(file));
         assert!(!used.is_empty(), "no metric in {file}");
         assert_eq!(unknown(&used), Vec::<&String>::new(), "{file} names metrics that the code does not have");
@@ -66,11 +66,11 @@ fn what_was_recorded_is_still_there() {
 
 #[test]
 fn links_to_the_runbook_and_the_dashboard_lead_somewhere() {
-    for file in ["docs/runbook.md", "docs/monitoring.md", "docs/metrics.md"] {
+    for file in ["docs/runbook.md", "docs/on-call.md", "docs/monitoring.md", "docs/metrics.md"] {
         assert!(path(file).exists(), "{file}");
     }
     let readme = read("README.md");
-    for link in ["docs/runbook.md", "docs/monitoring.md"] {
+    for link in ["docs/runbook.md", "docs/on-call.md", "docs/monitoring.md"] {
         assert!(readme.contains(&format!("({link})")), "README.md does not lead to {link}");
     }
 }

@@ -1,4 +1,4 @@
-//! The runbook's quotations: what it tells people to look for must be what the service says.
+//! The quotations of the runbook and of the night on call: what it tells people to look for must be what the service says.
 
 use std::{fs, path::Path};
 
@@ -38,8 +38,9 @@ fn quotations(page: &str) -> Vec<String> {
 
 #[test]
 fn what_the_runbook_quotes_is_said() {
-    let quotations = quotations(&read("docs/runbook.md"));
-    assert!(quotations.len() > 20, "{quotations:?}");
+    let quotations = [quotations(&read("docs/runbook.md")), quotations(&read("docs/on-call.md"))];
+    assert!(quotations[0].len() > 20 && quotations[1].len() > 3, "{quotations:?}");
+    let quotations = quotations.concat();
     let code = code(&path("src"));
     let unsaid: Vec<&String> = quotations.iter().filter(|text| !code.contains(text.as_str())).collect();
     assert_eq!(unsaid, Vec::<&String>::new(), "the service says no such thing any more");

@@ -76,7 +76,7 @@ async fn a_password_that_changes_is_picked_up() {
     let before = refused();
     bed.cluster.set_scram_password(MECHANISM, &user, "second-secret").await.expect("changed");
     let line = service.wait_for_line(&["refuses the login: Authentication failed"], SOON).await.expect("a refusal");
-    assert!(line.contains("KAFKA_SASL_PASSWORD"), "{line}");
+    assert!(line.contains("KAFKA_SASL_PASSWORD_FILE"), "{line}");
     // a session that is still open may bring it at once
     let mails = bed.smtp.ledger().accepted().len() + 1;
     bed.publish(Priority::High, [event("while-out", "a@example.com")]).await;
@@ -85,6 +85,11 @@ async fn a_password_that_changes_is_picked_up() {
     assert!((2..=8).contains(&attempts), "{attempts} attempts with the old password in ten seconds");
     let told = service.lines_with(&["refuses the login"]);
     assert!(told.len() <= 6, "{told:#?}");
+    // another one that is wrong: that it was tried, and refused
+    fs::write(&file, "mistyped-secret\n").expect("written");
+    service.wait_for_line(&["has changed: trying again"], SOON).await.expect("a try");
+    let line = service.wait_for_line(&["refuse what the file holds now"], SOON).await.expect("a refusal");
+    assert!(line.contains("KAFKA_SASL_PASSWORD_FILE"), "{line}");
     fs::write(&file, "second-secret\n").expect("written");
     bed.smtp.wait_for_mails(mails, SOON).await.unwrap_or_else(|error| panic!("{error}\n{}", service.tail()));
     flow(&bed, &mut service, SHORT_SESSION).await;
