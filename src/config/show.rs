@@ -183,6 +183,7 @@ fn security(kafka: &Kafka) -> Vec<(&'static str, String)> {
 
 fn telemetry(telemetry: &Telemetry) -> [(&'static str, String); 12] {
     let list = |pairs: &mut dyn Iterator<Item = String>| pairs.collect::<Vec<_>>().join(",");
+    let url = |url: Option<&String>| url.map(|url| values::url_shown(url)).unwrap_or_default();
     let exporter = match telemetry.exporter {
         TracesExporter::Otlp => "otlp",
         TracesExporter::None => "none",
@@ -193,8 +194,8 @@ fn telemetry(telemetry: &Telemetry) -> [(&'static str, String); 12] {
     [
         ("OTEL_SDK_DISABLED", telemetry.disabled.to_string()),
         ("OTEL_TRACES_EXPORTER", exporter.to_owned()),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", telemetry.endpoint.clone().unwrap_or_default()),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", telemetry.traces_endpoint.clone().unwrap_or_default()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", url(telemetry.endpoint.as_ref())),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", url(telemetry.traces_endpoint.as_ref())),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf".to_owned()),
         ("OTEL_EXPORTER_OTLP_HEADERS", list(&mut headers)),
         (
