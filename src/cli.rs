@@ -37,8 +37,8 @@ enum Command {
     Check(check::Arguments),
     /// Print the effective configuration, secrets masked
     Config,
-    /// Ask the service at `HTTP_ADDR` whether it is ready; exit with 0 or 1
-    Healthcheck,
+    /// Ask the service at `HTTP_ADDR` whether it is ready, or lives; exit with 0 or 1
+    Healthcheck(healthcheck::Arguments),
     /// Look after the lanes and the dead letter topic
     #[command(subcommand)]
     Topics(topics::Command),
@@ -50,7 +50,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve => configured(serve::run),
         Command::Check(arguments) => check::run(&arguments, &from_variables(variables())),
         Command::Config => configured(|config| config::run(&config)),
-        Command::Healthcheck => healthcheck::run(),
+        Command::Healthcheck(arguments) => healthcheck::run(&arguments),
         Command::Topics(command) => topics::run(&command, kafka_from_variables(variables())),
     };
     exit.into()

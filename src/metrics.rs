@@ -36,6 +36,9 @@ const PUBLISH_TO_SENT: [f64; 18] = [
 /// Phases of a session, in seconds: 1 ms to the ten minutes that a relay has for the final dot.
 const PHASES: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0];
 
+/// Stands for all names that no template has. No folder can be called so: a template's name has no brackets.
+const UNKNOWN_TEMPLATE: &str = "(unknown)";
+
 /// The ends that a mail can have at each stage.
 const DEAD_LETTERS: [(Stage, &[Reason]); 5] = [
     (Stage::Decode, &[Reason::Malformed, Reason::BadAddress, Reason::Unsupported, Reason::TooLarge]),
@@ -138,7 +141,7 @@ pub struct Metrics {
     by_reason: Family<Fixed<3>, Counter>,
     dead_letters_pending: Gauge,
     templates: HashMap<String, Counter>,
-    other_template: Counter,
+    unknown_template: Counter,
     phases: [Histogram; Phase::ALL.len()],
 }
 
@@ -210,7 +213,7 @@ impl Metrics {
         let template_errors = Family::<Vec<(&'static str, String)>, Counter>::default();
         registry.register(
             "postlane_template_errors",
-            "Mails whose template is unknown (other) or failed",
+            "Mails whose template failed, or that name none that is there: (unknown)",
             template_errors.clone(),
         );
         for (stage, reasons) in DEAD_LETTERS {
@@ -239,7 +242,7 @@ impl Metrics {
             by_reason,
             dead_letters_pending,
             templates: templates.into_iter().map(|name| (name.to_owned(), of_template(name))).collect(),
-            other_template: of_template("other"),
+            unknown_template: of_template(UNKNOWN_TEMPLATE),
             phases: Phase::ALL.map(|phase| phases.get_or_create_owned(&[("phase", phase.as_str())])),
         }
     }
@@ -295,7 +298,7 @@ impl Metrics {
 
     /// A template is unknown or failed.
     pub fn template_failed(&self, name: &str) {
-        self.templates.get(name).unwrap_or(&self.other_template).inc();
+        self.templates.get(name).unwrap_or(&self.unknown_template).inc();
     }
 
     /// A phase of a session has ended.

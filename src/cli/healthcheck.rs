@@ -1,4 +1,4 @@
-//! `postlane healthcheck`: asks a running service whether it is ready.
+//! `postlane healthcheck`: asks a running service whether it is ready, or whether it lives.
 //!
 //! For a container without a shell. Needs no setting but `HTTP_ADDR`, no runtime, and answers within three seconds.
 
@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::Args;
 use serde_json::Value;
 
 use super::{exit::Exit, variables};
@@ -17,21 +18,44 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of an answer that are read.
 const LARGEST: u64 = 1024 * 1024;
 
-pub(super) fn run() -> Exit {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Ask whether it makes progress (`/livez`), where a failure means a restart
+    #[arg(long)]
+    live: bool,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    path: &'static str,
+    yes: &'static str,
+    no: &'static str,
+}
+
+const READY: Question = Question { path: "/readyz", yes: "ready", no: "not ready" };
+const LIVE: Question = Question { path: "/livez", yes: "live", no: "not live" };
+
+pub(super) fn run(arguments: &Arguments) -> Exit {
+    let question = if arguments.live { LIVE } else { READY };
     let address = match postlane::config::http_addr(variables()) {
         Ok(Some(address)) => reachable(address),
-        Ok(None) => return fail("HTTP_ADDR is off: there is nobody to ask"),
+        Ok(None) => {
+            return fail(
+                "HTTP_ADDR is off: there is nobody to ask; take the health check out, or give HTTP_ADDR an address",
+            );
+        }
         Err(error) => return fail(&error.to_string()),
     };
-    match ask(address) {
+    match ask(address, question.path) {
         Err(error) => fail(&format!("no answer from {address}: {error}")),
         Ok(answer) => match judge(&answer) {
             Ok(()) => {
                 // who reads it may be gone; the exit status says it all
-                let _ = writeln!(io::stdout(), "ready");
+                let _ = writeln!(io::stdout(), "{}", question.yes);
                 Exit::Done
             }
-            Err(reasons) => fail(&format!("not ready: {reasons}")),
+            Err(reasons) => fail(&format!("{}: {reasons}", question.no)),
         },
     }
 }
@@ -52,8 +76,8 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The whole answer to `GET /readyz`.
-fn ask(address: SocketAddr) -> io::Result<Vec<u8>> {
+/// The whole answer to `GET` of a path.
+fn ask(address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + TIMEOUT;
     let left = || {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -61,7 +85,7 @@ fn ask(address: SocketAddr) -> io::Result<Vec<u8>> {
     };
     let mut stream = TcpStream::connect_timeout(&address, left()?)?;
     stream.set_write_timeout(Some(left()?))?;
-    stream.write_all(format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
     let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
     while (answer.len() as u64) < LARGEST {
         stream.set_read_timeout(Some(left()?))?;
@@ -82,7 +106,7 @@ fn too_late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("not within {TIMEOUT:?}"))
 }
 
-/// What an answer says: ready, or the reasons why not.
+/// What an answer says: yes, or the reasons why not.
 fn judge(answer: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));

@@ -211,6 +211,11 @@ pub(super) fn percent_encoded(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
+/// A URL as it may be shown: a query or a fragment may hold a key.
+pub(super) fn url_shown(url: &str) -> String {
+    url.find(['?', '#']).map_or_else(|| url.to_owned(), |end| format!("{}***", &url[..=end]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@
 //!
 //! A known limit: `kafka-protocol` sets aside memory for as many elements of a list as an answer announces, and a number
 //! beyond all memory ends the process. Nobody can do that before the login: what is answered until then is read with
-//! care ([`early`]). A broker that has let us in is trusted with it, and so is any where there is no login.
+//! care (in `early`). A broker that has let us in is trusted with it, and so is any where there is no login.
 
 mod early;
 #[cfg(test)]

@@ -11,9 +11,9 @@ use super::process::Process;
 pub struct Exposition(Registry);
 
 impl Exposition {
-    /// Adds what the process takes of the system to what is registered already.
+    /// Adds the start of the process, which is now, and what it takes of the system to what is registered already.
     pub fn new(mut registry: Registry) -> Self {
-        registry.register_collector(Box::new(Process));
+        registry.register_collector(Box::new(Process::starts_now()));
         Self(registry)
     }
 

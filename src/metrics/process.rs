@@ -1,6 +1,10 @@
-//! What the process takes of the system, as far as Linux tells in `/proc`; elsewhere there are no such metrics.
+//! When the process started, and what it takes of the system, as far as Linux tells in `/proc`; elsewhere there is the start
+//! alone.
 
-use std::fs;
+use std::{
+    fs,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -13,13 +17,15 @@ const TICKS: f64 = 100.0;
 
 /// Reads `/proc` at each scrape.
 #[derive(Debug)]
-pub(super) struct Process;
+pub(super) struct Process {
+    /// Seconds since the Unix epoch.
+    started: f64,
+}
 
 /// What there is to tell.
 #[derive(Debug, Default, PartialEq)]
 struct Usage {
     cpu_seconds: Option<f64>,
-    start_time: Option<f64>,
     threads: Option<i64>,
     resident: Option<i64>,
     virtual_size: Option<i64>,
@@ -30,18 +36,13 @@ struct Usage {
 impl Usage {
     fn read() -> Self {
         let text = |path| fs::read_to_string(path).unwrap_or_default();
-        let mut usage = Self::parse(
-            &text("/proc/self/stat"),
-            &text("/proc/self/status"),
-            &text("/proc/stat"),
-            &text("/proc/self/limits"),
-        );
+        let mut usage = Self::parse(&text("/proc/self/stat"), &text("/proc/self/status"), &text("/proc/self/limits"));
         // the folder that is being read is open too
         usage.open_files = fs::read_dir("/proc/self/fd").ok().map(|open| count(open.count().saturating_sub(1)));
         usage
     }
 
-    fn parse(stat: &str, status: &str, system: &str, limits: &str) -> Self {
+    fn parse(stat: &str, status: &str, limits: &str) -> Self {
         // the second field is the program's name in brackets, which may hold anything
         let fields: Vec<&str> =
             stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace().collect()).unwrap_or_default();
@@ -51,11 +52,9 @@ impl Usage {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim_end_matches("kB").trim().parse::<i64>().ok().map(|size| size * 1024)
         };
-        let boot = system.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<f64>().ok());
         let max_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
         Self {
             cpu_seconds: field(14).zip(field(15)).map(|(user, system)| (user + system) / TICKS),
-            start_time: boot.zip(field(22)).map(|(boot, start)| boot + start / TICKS),
             threads: fields.get(20 - 3).and_then(|text| text.parse().ok()),
             resident: kilobytes("VmRSS:"),
             virtual_size: kilobytes("VmSize:"),
@@ -69,6 +68,15 @@ fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+impl Process {
+    /// Of a process that has just started. The clock is asked once, so a step of it later is no restart; and it is the clock,
+    /// since a confined service sees its own part of `/proc` and not the time of the boot.
+    pub(super) fn starts_now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { started: since.as_secs_f64() }
+    }
+}
+
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let usage = Usage::read();
@@ -77,16 +85,9 @@ impl Collector for Process {
             let help = "User and system CPU time spent, in seconds.";
             counter.encode(encoder.encode_descriptor("process_cpu_seconds", help, None, counter.metric_type())?)?;
         }
-        if let Some(time) = usage.start_time {
-            let gauge = ConstGauge::new(time);
-            let help = "When the process started, in seconds since the Unix epoch.";
-            gauge.encode(encoder.encode_descriptor(
-                "process_start_time_seconds",
-                help,
-                None,
-                gauge.metric_type(),
-            )?)?;
-        }
+        let gauge = ConstGauge::new(self.started);
+        let help = "When the process started, in seconds since the Unix epoch.";
+        gauge.encode(encoder.encode_descriptor("process_start_time_seconds", help, None, gauge.metric_type())?)?;
         for (name, help, value) in [
             ("process_resident_memory_bytes", "Resident memory.", usage.resident),
             ("process_virtual_memory_bytes", "Virtual memory.", usage.virtual_size),
@@ -105,19 +106,21 @@ impl Collector for Process {
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::registry::Registry;
+
     use super::*;
+    use crate::metrics::Exposition;
 
     #[test]
     fn the_system_is_read_as_it_writes() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 1 0 0 0 250 150 0 0 20 0 5 0 1000 8192 3 18446744073709551615";
         let status = "Name:\tx\nVmSize:\t   2048 kB\nVmRSS:\t     512 kB\n";
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024    4096    files\n";
-        let usage = Usage::parse(stat, status, "cpu 1 2\nbtime 1700000000\n", limits);
+        let usage = Usage::parse(stat, status, limits);
         assert_eq!(
             usage,
             Usage {
                 cpu_seconds: Some(4.0),
-                start_time: Some(1_700_000_010.0),
                 threads: Some(5),
                 resident: Some(524_288),
                 virtual_size: Some(2_097_152),
@@ -125,7 +128,7 @@ mod tests {
                 max_files: Some(1024),
             }
         );
-        assert_eq!(Usage::parse("", "", "", ""), Usage::default());
+        assert_eq!(Usage::parse("", "", ""), Usage::default());
     }
 
     #[test]
@@ -133,7 +136,21 @@ mod tests {
         let usage = Usage::read();
         assert!(usage.resident.is_some_and(|bytes| bytes > 1024 * 1024), "{usage:?}");
         assert!(usage.threads.is_some_and(|threads| threads > 0) && usage.open_files.is_some_and(|open| open > 2));
-        let now = f64::from(u32::try_from(chrono::Utc::now().timestamp()).expect("before 2106"));
-        assert!(usage.start_time.is_some_and(|start| (now - 86_400.0..now + 2.0).contains(&start)), "{usage:?}");
+    }
+
+    #[test]
+    fn the_start_is_told_by_the_clock_and_stays() {
+        let now = || f64::from(u32::try_from(chrono::Utc::now().timestamp()).expect("before 2106"));
+        let before = now();
+        let exposition = Exposition::new(Registry::default());
+        let start = || -> f64 {
+            let text = exposition.text(false);
+            let line = text.lines().find_map(|line| line.strip_prefix("process_start_time_seconds "));
+            line.unwrap_or_else(|| panic!("{text}")).parse().expect("a number")
+        };
+        let told = start();
+        assert!((before..now() + 1.0).contains(&told), "{told}");
+        // to the nanosecond, which the clock never is twice
+        assert!((start() - told).abs() < f64::EPSILON);
     }
 }

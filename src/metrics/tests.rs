@@ -130,7 +130,7 @@ fn what_happens_is_counted_once() {
         "postlane_attempts_total{lane=\"low\",class=\"interrupted\"} 1",
         "postlane_retries_waiting{lane=\"normal\"} 1",
         "postlane_template_errors_total{template=\"plain\"} 2",
-        "postlane_template_errors_total{template=\"other\"} 2",
+        "postlane_template_errors_total{template=\"(unknown)\"} 2",
         "postlane_publish_to_sent_seconds_sum{lane=\"normal\"} 0.0",
         "postlane_publish_to_sent_seconds_bucket{le=\"0.01\",lane=\"normal\"} 1",
         "postlane_smtp_phase_seconds_bucket{le=\"600.0\",phase=\"final_dot\"} 0",

@@ -20,7 +20,8 @@ fn panels(dashboard: &Value) -> Vec<&Value> {
 
 /// What Grafana puts in place of its variables.
 fn expanded(expression: &str) -> String {
-    let values = [("$__rate_interval", "1m"), ("$__range", "3h"), ("$job", ".+"), ("$instance", ".+")];
+    let values =
+        [("$__rate_interval", "1m"), ("$__range_s", "10800"), ("$__range", "3h"), ("$job", ".+"), ("$instance", ".+")];
     let text = values.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value));
     assert!(!text.contains('$'), "a variable that the dashboard does not have: {expression}");
     text
@@ -44,7 +45,14 @@ fn each_query_is_valid() {
         }
     }
     for annotation in dashboard["annotations"]["list"].as_array().expect("annotations") {
-        expressions.extend(annotation["expr"].as_str());
+        let Some(expression) = annotation["expr"].as_str() else { continue };
+        for label in ["job", "instance"] {
+            assert!(
+                expression.contains(&format!(r#"{label}=~"${label}"#)),
+                "not limited to what was chosen: {expression}"
+            );
+        }
+        expressions.push(expression);
     }
     let mut rules = "groups:\n- name: dashboard\n  rules:\n".to_owned();
     for (number, expression) in expressions.iter().enumerate() {

@@ -64,7 +64,7 @@ async fn what_was_done_is_counted() {
         (r#"postlane_dead_letters_total{lane="high",stage="send",reason="rejected"}"#, 1.0),
         (r#"postlane_dead_letters_total{lane="low",stage="decode",reason="malformed"}"#, 1.0),
         (r#"postlane_dead_letters_total{lane="low",stage="template",reason="unknown-template"}"#, 1.0),
-        (r#"postlane_template_errors_total{template="other"}"#, 1.0),
+        (r#"postlane_template_errors_total{template="(unknown)"}"#, 1.0),
         (r#"postlane_publish_to_sent_seconds_count{lane="normal"}"#, 3.0),
         (r#"postlane_retries_waiting{lane="high"}"#, 0.0),
         (r#"postlane_commits_total{outcome="failed"}"#, 0.0),
@@ -189,6 +189,6 @@ async fn no_event_adds_a_series() {
     let known = before.series();
     let new: Vec<_> = after.series().into_iter().filter(|series| !known.contains(series)).collect();
     assert!(new.is_empty(), "{new:?}");
-    assert!(after.value(r#"postlane_template_errors_total{template="other"}"#) >= 200.0);
+    assert!(after.value(r#"postlane_template_errors_total{template="(unknown)"}"#) >= 200.0);
     end(service).await;
 }

@@ -111,8 +111,13 @@ impl Operator {
 
 /// The same for any `HTTP_ADDR`.
 pub(crate) fn healthcheck(address: &str) -> (Option<i32>, String) {
+    healthcheck_with(&[], address)
+}
+
+/// The same with arguments.
+pub(crate) fn healthcheck_with(arguments: &[&str], address: &str) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postlane"));
-    command.arg("healthcheck").env_clear().env("HTTP_ADDR", address).stdin(Stdio::null());
+    command.arg("healthcheck").args(arguments).env_clear().env("HTTP_ADDR", address).stdin(Stdio::null());
     let output = command.output().expect("it runs");
     (output.status.code(), String::from_utf8(output.stdout).expect("UTF-8"))
 }

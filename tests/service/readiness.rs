@@ -14,7 +14,7 @@ use postlane::event::Priority;
 
 use crate::{
     bed::{Bed, SOON, end, event},
-    operator::{Operator, PROMISED, healthcheck},
+    operator::{Operator, PROMISED, healthcheck, healthcheck_with},
     watch::{fragile_cluster, mails},
 };
 
@@ -245,4 +245,30 @@ fn a_healthcheck_needs_no_service_to_tell_that_there_is_none() {
         assert_eq!(code, Some(1));
         assert!(said.starts_with(beginning), "{said}");
     }
+}
+
+#[test]
+fn a_healthcheck_for_a_restart_asks_whether_it_lives() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    // a service whose relay is away
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut client, _) = listener.accept().expect("a client");
+            let mut question = [0; 11];
+            client.read_exact(&mut question).expect("a question");
+            let answer = if question.starts_with(b"GET /livez ") {
+                "HTTP/1.1 200 OK\r\n\r\n{}"
+            } else {
+                "HTTP/1.1 503 x\r\n\r\n{\"reasons\":[\"relay: down\"]}"
+            };
+            client.write_all(answer.as_bytes()).expect("written");
+            // what is left unread would reset the connection
+            client.shutdown(std::net::Shutdown::Write).expect("shut down");
+            while client.read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
+        }
+    });
+    assert_eq!(healthcheck_with(&["--live"], &address), (Some(0), "live\n".to_owned()));
+    assert_eq!(healthcheck(&address), (Some(1), "not ready: relay: down\n".to_owned()));
+    server.join().expect("it answered");
 }

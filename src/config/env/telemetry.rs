@@ -1,5 +1,6 @@
 //! OpenTelemetry's variables, by its specification where that says how a value is written; a wrong one is an error here
-//! as with every other variable, where the specification would have it ignored.
+//! as with every other variable, where the specification would have it ignored. But only while traces are on: platforms
+//! set these variables for all programs alike, and what is not used must not keep mails from going out.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,6 +18,17 @@ use super::{
 const OWN_HEADERS: [&str; 5] = ["host", "content-type", "content-length", "content-encoding", "transfer-encoding"];
 
 pub(super) fn telemetry(reader: &mut Reader, raw: &OtelVariables) -> Telemetry {
+    let mut own = Reader::default();
+    let telemetry = read(&mut own, raw);
+    let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.trim().is_empty());
+    let aimed = set(&raw.exporter_otlp_endpoint) || set(&raw.exporter_otlp_traces_endpoint);
+    if aimed && !telemetry.disabled && telemetry.exporter != TracesExporter::None {
+        reader.problems.append(&mut own.problems);
+    }
+    telemetry
+}
+
+fn read(reader: &mut Reader, raw: &OtelVariables) -> Telemetry {
     let (service_name, resource_attributes) = resource(reader, raw);
     reader.optional(
         "OTEL_EXPORTER_OTLP_PROTOCOL",
@@ -38,11 +50,12 @@ pub(super) fn telemetry(reader: &mut Reader, raw: &OtelVariables) -> Telemetry {
                 _ => None,
             },
         ),
-        endpoint: endpoint(reader, "OTEL_EXPORTER_OTLP_ENDPOINT", raw.exporter_otlp_endpoint.as_ref()),
+        endpoint: endpoint(reader, "OTEL_EXPORTER_OTLP_ENDPOINT", raw.exporter_otlp_endpoint.as_ref(), &['?', '#']),
         traces_endpoint: endpoint(
             reader,
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
             raw.exporter_otlp_traces_endpoint.as_ref(),
+            &['#'],
         ),
         headers: headers(reader, raw.exporter_otlp_headers.as_ref()),
         ca_file: raw.exporter_otlp_certificate.as_ref().filter(|text| !text.is_empty()).map(PathBuf::from),
@@ -82,17 +95,22 @@ fn resource(reader: &mut Reader, raw: &OtelVariables) -> (String, Vec<(String, S
     (name, attributes)
 }
 
-fn endpoint(reader: &mut Reader, variable: &'static str, text: Option<&String>) -> Option<String> {
+/// A URL without what it must not have: a path is put behind a base, so that has no query.
+fn endpoint(reader: &mut Reader, variable: &'static str, text: Option<&String>, without: &[char]) -> Option<String> {
     let text = text.map(|text| text.trim()).filter(|text| !text.is_empty())?;
     let uri = text.parse::<Uri>().ok().filter(|uri| {
         let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-        scheme && uri.host().is_some_and(|host| !host.is_empty()) && !text.contains('@')
+        scheme && uri.host().is_some_and(|host| !host.is_empty()) && !text.contains('@') && !text.contains(without)
     });
     if uri.is_none() {
-        // what stands before an @ may be a password
-        let held = if text.contains('@') { "***" } else { text };
-        let expected = "a URL such as http://collector:4318; credentials go into OTEL_EXPORTER_OTLP_HEADERS";
-        reader.problem(variable, Some(held), expected);
+        // what stands before an @ may be a password, and what stands behind it a key
+        let held = if text.contains('@') { "***".to_owned() } else { values::url_shown(text) };
+        let expected = if without.contains(&'?') {
+            "a URL such as http://collector:4318, without a query; credentials go into OTEL_EXPORTER_OTLP_HEADERS"
+        } else {
+            "a URL such as http://collector:4318/v1/traces; credentials go into OTEL_EXPORTER_OTLP_HEADERS"
+        };
+        reader.problem(variable, Some(&held), expected);
     }
     uri.map(|_| text.to_owned())
 }
@@ -171,6 +189,10 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://collector:4317"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"),
             ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://user:hunter2@collector"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector?key=hunter2"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector/#hunter2"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://collector/v1/traces#hunter2"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector?key=hunter2"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a b=hunter2"),
@@ -186,10 +208,40 @@ mod tests {
             ("OTEL_TRACES_SAMPLER_ARG", "1.1"),
             ("OTEL_TRACES_SAMPLER_ARG", "NaN"),
         ] {
-            let error = with(&[(name, value)]).expect_err(value);
+            let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+            let error = with(&[base, (name, value)]).expect_err(value);
             assert_eq!(error.0.len(), 1, "{error}");
             assert_eq!(error.0[0].variable, name, "{value}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_meant_for_others_is_no_error_while_traces_are_off() {
+        let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+        let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        let (disabled, none) = (("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none"));
+        for off in [
+            &[grpc][..],
+            &[("OTEL_TRACES_EXPORTER", "console"), ("OTEL_SDK_DISABLED", "perhaps")],
+            &[("OTEL_EXPORTER_OTLP_HEADERS", "rubbish"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s")],
+            &[disabled, grpc, base],
+            &[none, ("OTEL_TRACES_SAMPLER", "jaeger_remote"), base],
+            &[none, ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")],
+            &[grpc, ("OTEL_EXPORTER_OTLP_ENDPOINT", " ")],
+        ] {
+            assert_eq!(collector(off), None, "{off:?}");
+        }
+        assert!(with(&[base, grpc]).is_err());
+        assert!(with(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4317"), grpc]).is_err());
+    }
+
+    #[test]
+    fn a_query_is_nothing_for_a_base_and_a_secret_elsewhere() {
+        let key = "https://traces.example.com/own?key=hunter2";
+        assert_eq!(collector(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", key)]).as_deref(), Some(key));
+        let effective = with(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", key)]).expect("valid").effective();
+        let shown = "https://traces.example.com/own?***".to_owned();
+        assert!(effective.contains(&("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", shown)), "{effective:?}");
     }
 }
