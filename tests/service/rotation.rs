@@ -189,6 +189,9 @@ async fn a_relay_that_cannot_tell_for_a_moment_is_no_file_that_has_changed() {
     let busy = on(Command::Auth).once(Action::reply(454, "4.7.0", "not now"));
     let (mut bed, _) = bed(SmtpServer::builder().login(USER, "first").rule(busy), "SMTP_PASSWORD_FILE").await;
     bed.set("SMTP_MAX_MESSAGES_PER_SESSION", 100);
+    // a login that was never good waits as long as one that is refused for good
+    bed.set("RETRY_INITIAL_DELAY", "2s");
+    bed.set("RETRY_MAX_DELAY", "2s");
     let service = bed.start();
     send(&bed, 0).await;
     arrived(&bed, 1, &service).await;
