@@ -154,7 +154,15 @@ impl Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        // the master ends its daemons, which a kill would leave behind
+        // what was started is a script that waits for the master: only `stop` ends that, and with it its daemons
+        if let Ok(postfix) = program("postfix") {
+            let configuration = self.folder.path().join("etc");
+            let mut stop = Command::new(postfix);
+            stop.arg("-c").arg(configuration).arg("stop");
+            stop.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            // what is left is ended below
+            let _ = stop.status();
+        }
         if self.master.signal(Signal::TERM).is_err() {
             return;
         }
