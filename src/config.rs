@@ -15,7 +15,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 
 use lettre::{Address, message::Mailbox};
 
-pub use env::{from_variables, http_addr, kafka_from_variables};
+pub use env::{from_variables, http_addr, kafka_from_variables, mail_from_variables};
 pub(crate) use reader::shown;
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
