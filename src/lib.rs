@@ -39,6 +39,6 @@ pub mod smtp;
 mod tcp;
 #[cfg(feature = "service")]
 pub mod telemetry;
-#[cfg(feature = "smtp")]
+#[cfg(feature = "templates")]
 pub mod template;
 pub mod tls;
