@@ -27,21 +27,11 @@ pub use self::{
     survey::Survey,
     variables::Usage,
 };
+pub use crate::compose::Rendered;
 use crate::event::Message;
 
 /// Data of a template: `message.data` of an event, or `sample.json`.
 pub type Data = serde_json::Map<String, serde_json::Value>;
-
-/// What the parts of a template gave; at least `text` or `html` is there.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rendered {
-    /// Subject, if there is one; not yet checked against the header rules.
-    pub subject: Option<String>,
-    /// Plain text body.
-    pub text: Option<String>,
-    /// HTML body.
-    pub html: Option<String>,
-}
 
 /// All templates, checked and compiled.
 pub struct Templates {
