@@ -9,6 +9,7 @@ mod healthcheck;
 mod runtime;
 mod serve;
 mod table;
+mod templates;
 mod terminal;
 mod topics;
 
@@ -46,6 +47,9 @@ enum Command {
     Config,
     /// Ask the service at `HTTP_ADDR` whether it is ready, or lives; exit with 0 or 1
     Healthcheck(healthcheck::Arguments),
+    /// List, check, render and preview templates; needs neither brokers nor a relay
+    #[command(subcommand)]
+    Templates(templates::Command),
     /// Look after the lanes and the dead letter topic
     #[command(subcommand)]
     Topics(topics::Command),
@@ -58,6 +62,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, &from_variables(variables())),
         Command::Config => configured(|config| config::run(&config)),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
+        Command::Templates(command) => templates::run(&command),
         Command::Topics(command) => topics::run(&command, kafka_from_variables(variables())),
     };
     exit.into()
