@@ -73,7 +73,8 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
 fn show(survey: &Survey, names: &[&str], found: &[Finding], terminal: Terminal) -> String {
     let mut rows: Vec<(Severity, String, Option<&str>)> = Vec::new();
     let sound = names.iter().filter(|name| {
-        survey.problems_of(name).next().is_none() && !found.iter().any(|finding| finding.template.as_deref() == Some(name))
+        survey.problems_of(name).next().is_none()
+            && !found.iter().any(|finding| finding.template.as_deref() == Some(name))
     });
     let sound: Vec<String> = sound
         .map(|name| {

@@ -16,7 +16,9 @@ const LIMIT: u64 = 16 * 1024 * 1024;
 pub(super) fn read(argument: &str) -> Result<Data, Exit> {
     let (name, text) = match argument.strip_prefix('@') {
         None => ("--data".to_owned(), argument.to_owned()),
-        Some("-") => ("standard input".to_owned(), limited(io::stdin().lock()).map_err(|e| unreadable("standard input", &e))?),
+        Some("-") => {
+            ("standard input".to_owned(), limited(io::stdin().lock()).map_err(|e| unreadable("standard input", &e))?)
+        }
         Some(file) => {
             let text = fs::File::open(file).and_then(limited).map_err(|error| unreadable(file, &error))?;
             (file.to_owned(), text)

@@ -60,7 +60,8 @@ impl Finding {
 
 /// Looks at all templates, or at those that are named. What concerns files that no template uses is told only for all.
 pub(super) fn all(survey: &Survey, settings: &config::Mail, only: &[String]) -> Vec<Finding> {
-    let names: Vec<&str> = survey.names().filter(|name| only.is_empty() || only.iter().any(|one| one == name)).collect();
+    let names: Vec<&str> =
+        survey.names().filter(|name| only.is_empty() || only.iter().any(|one| one == name)).collect();
     let mut problems: Vec<&Problem> = if only.is_empty() {
         survey.problems().iter().collect()
     } else {
@@ -128,7 +129,14 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn add(&mut self, severity: Severity, file: &str, line: Option<usize>, detail: impl Into<String>, advice: Option<&str>) {
+    fn add(
+        &mut self,
+        severity: Severity,
+        file: &str,
+        line: Option<usize>,
+        detail: impl Into<String>,
+        advice: Option<&str>,
+    ) {
         self.found.push(Finding {
             severity,
             template: Some(self.name.to_owned()),
@@ -266,6 +274,3 @@ fn look<'a>(survey: &'a Survey, settings: &'a config::Mail, name: &'a str, own: 
     }
     look
 }
-
-#[cfg(test)]
-mod tests;

@@ -88,7 +88,8 @@ async fn serve(listen: SocketAddr, hosts: Hosts, settings: config::Mail) -> io::
     let address = listener.local_addr()?;
     let dir = settings.templates_dir.clone();
     let seen = watch::Seen::of(dir.as_deref());
-    let (sender, receiver) = sync::watch::channel(Arc::new(Snapshot { version: 0, survey: Survey::load(dir.as_deref()) }));
+    let (sender, receiver) =
+        sync::watch::channel(Arc::new(Snapshot { version: 0, survey: Survey::load(dir.as_deref()) }));
     let what = dir.as_ref().map_or_else(|| "the built-in templates".to_owned(), |dir| dir.display().to_string());
     print(&format!("Preview of {what}: http://{address}/\nCtrl-C ends it.\n"), Exit::Done);
     let preview = Arc::new(Preview::new(settings, receiver));

@@ -71,7 +71,8 @@ enum Format {
 pub(super) fn run(arguments: &Arguments) -> Exit {
     match output(arguments) {
         Ok(text) => match &arguments.output {
-            None => print(&text, Exit::Done),
+            None if text.ends_with('\n') => print(&text, Exit::Done),
+            None => print(&(text + "\n"), Exit::Done),
             Some(file) => match fs::write(file, text) {
                 Ok(()) => Exit::Done,
                 Err(error) => {
@@ -112,7 +113,7 @@ fn output(arguments: &Arguments) -> Result<String, Exit> {
     match arguments.format {
         Format::Text => one(&survey, name, Part::Text, data),
         Format::Html => one(&survey, name, Part::Html, data),
-        Format::Subject => subject(arguments, &survey, data, &settings).map(|subject| subject + "\n"),
+        Format::Subject => subject(arguments, &survey, data, &settings),
         Format::Eml => eml(arguments, &survey, data, &settings),
     }
 }
@@ -131,10 +132,9 @@ fn one(survey: &Survey, name: &str, part: Part, data: &Data) -> Result<String, E
 
 fn subject(arguments: &Arguments, survey: &Survey, data: &Data, settings: &config::Mail) -> Result<String, Exit> {
     match &arguments.subject {
-        Some(own) if settings.subject_templates => survey
-            .templates()
-            .render_subject(own, data)
-            .map_err(|error| failed(&[error.to_string()])),
+        Some(own) if settings.subject_templates => {
+            survey.templates().render_subject(own, data).map_err(|error| failed(&[error.to_string()]))
+        }
         Some(own) => Ok(own.clone()),
         None => one(survey, &arguments.name, Part::Subject, data),
     }

@@ -136,10 +136,11 @@ impl Preview {
         if !survey.contains(name) {
             return Err(Refusal { error: format!("there is no template {name:?} any more"), line: None });
         }
-        let data: Option<Data> = wish.data.as_deref().map(serde_json::from_str).transpose().map_err(|error| Refusal {
-            error: format!("expected a JSON object: {error}"),
-            line: Some(error.line()).filter(|line| *line > 0),
-        })?;
+        let data: Option<Data> =
+            wish.data.as_deref().map(serde_json::from_str).transpose().map_err(|error| Refusal {
+                error: format!("expected a JSON object: {error}"),
+                line: Some(error.line()).filter(|line| *line > 0),
+            })?;
         let outcome = findings::of_template(survey, &self.settings, name, data.as_ref());
         let message = Envelope::placeholder().message(name, &Data::new(), &self.settings);
         let sender = message.from.as_ref().or(self.settings.from.as_ref());

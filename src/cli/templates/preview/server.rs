@@ -13,8 +13,8 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Frame, Incoming},
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
-        REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
+        HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
     service::service_fn,
@@ -116,11 +116,13 @@ pub(super) async fn run(listener: TcpListener, hosts: Hosts, preview: Arc<Previe
 /// Answers those who may ask, and adds what holds for every answer.
 async fn guarded(request: Request<Incoming>, hosts: &Hosts, preview: Arc<Preview>) -> Answer {
     let field = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let foreign = field(HeaderName::from_static("sec-fetch-site")).is_some_and(|site| matches!(site, "cross-site" | "same-site"));
+    let foreign =
+        field(HeaderName::from_static("sec-fetch-site")).is_some_and(|site| matches!(site, "cross-site" | "same-site"));
     let is_page = field(HeaderName::from_static("sec-fetch-mode")) == Some("navigate")
         && field(HeaderName::from_static("sec-fetch-dest")) == Some("document");
     let mut answer = if !field(HOST).is_some_and(|host| hosts.contains(host)) {
-        let text = "This preview is not known by that name. Ask for it by its address, or start it with --allow-host NAME.\n";
+        let text =
+            "This preview is not known by that name. Ask for it by its address, or start it with --allow-host NAME.\n";
         respond(StatusCode::MISDIRECTED_REQUEST, TEXT, text)
     } else if foreign && !is_page {
         // a link from elsewhere may lead here, but no page of others gets anything of it
@@ -129,7 +131,9 @@ async fn guarded(request: Request<Incoming>, hosts: &Hosts, preview: Arc<Preview
         answer(request, preview).await
     };
     let headers = answer.headers_mut();
-    headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
@@ -255,10 +259,20 @@ mod tests {
     #[test]
     fn only_names_of_this_machine_are_answered() {
         let local = Hosts::new(false, &[]);
-        for host in ["127.0.0.1", "127.0.0.1:8025", "localhost:1", "LOCALHOST", "[::1]:8025", "[::1]", "mail.localhost:9"] {
+        for host in
+            ["127.0.0.1", "127.0.0.1:8025", "localhost:1", "LOCALHOST", "[::1]:8025", "[::1]", "mail.localhost:9"]
+        {
             assert!(local.contains(host), "{host}");
         }
-        for host in ["", "evil.example:8025", "10.0.0.1:8025", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]:1", "localhost:x"] {
+        for host in [
+            "",
+            "evil.example:8025",
+            "10.0.0.1:8025",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "[::2]:1",
+            "localhost:x",
+        ] {
             assert!(!local.contains(host), "{host}");
         }
         let remote = Hosts::new(true, &["DevBox".to_owned()]);

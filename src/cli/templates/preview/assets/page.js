@@ -8,6 +8,7 @@ let current = chosen();
 let latest = 0; // answers may overtake each other: only the last question's counts
 let shown = null;
 let version = null;
+let watched = true;
 
 function chosen() {
   const [, folder, name] = location.pathname.split("/");
@@ -32,6 +33,7 @@ async function ask(path, wish) {
 async function loadList() {
   const { good, value } = await ask("/api/templates");
   if (!good) throw new Error(value.error);
+  watched = value.dir !== null;
   byId("dir").textContent = value.dir ?? "built in";
   const names = value.templates.map((template) => template.name);
   if (!names.includes(current) && !(current && shown)) current = names[0] ?? null;
@@ -76,8 +78,9 @@ async function load() {
     }
     reached(true);
     document.documentElement.dataset.version = version;
-  } catch {
+  } catch (error) {
     // the stream of events says when the program is back
+    console.error(error);
     if (turn === latest) reached(false);
   }
 }
@@ -88,7 +91,7 @@ function show(value, general) {
   const subject = byId("subject");
   const lacks = value.parts.includes("subject") ? "The subject cannot be rendered" : "The subject comes with the event";
   subject.textContent = value.subject ?? lacks;
-  subject.className = value.subject === null ? "none" : "";
+  subject.className = value.subject === null ? "absent" : "";
   byId("people").textContent = `${value.sender} to ${value.recipient}`;
   const facts = [value.html !== null && `HTML ${size(value.html)}`, value.mail !== null && `mail ${size(value.mail)}`];
   byId("facts").textContent = facts.filter(Boolean).join(" · ");
@@ -119,10 +122,7 @@ function missing(section, part, empty) {
 function frame(id) {
   const old = byId(id);
   const top = old.contentWindow?.scrollY ?? 0;
-  if (shown.html === null) {
-    old.removeAttribute("src");
-    return;
-  }
+  if (shown.html === null) return;
   old.onload = () => {
     old.contentWindow.scrollTo(0, top);
     // a link without a target would replace the mail
@@ -159,7 +159,8 @@ function choose(name) {
 }
 
 function reached(reached) {
-  byId("state").textContent = reached ? "Shows every change at once" : "The preview has ended, or cannot be reached";
+  const here = watched ? "Shows every change at once" : "Built-in templates alone";
+  byId("state").textContent = reached ? here : "The preview has ended, or cannot be reached";
   byId("state").classList.toggle("away", !reached);
 }
 
