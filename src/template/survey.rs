@@ -136,7 +136,10 @@ impl Survey {
 
 impl fmt::Debug for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Survey").field("templates", &self.templates).field("problems", &self.problems).finish()
+        f.debug_struct("Survey")
+            .field("templates", &self.templates)
+            .field("problems", &self.problems)
+            .finish_non_exhaustive()
     }
 }
 

@@ -76,7 +76,7 @@ impl Browser {
         let target = browser.call("Target.createTarget", &json!({"url": "about:blank"}));
         let target = target["targetId"].as_str().expect("a page").to_owned();
         let session = browser.call("Target.attachToTarget", &json!({"targetId": target, "flatten": true}));
-        browser.page = session["sessionId"].as_str().expect("a session").to_owned();
+        session["sessionId"].as_str().expect("a session").clone_into(&mut browser.page);
         browser.call(
             "Emulation.setDeviceMetricsOverride",
             &json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}),

@@ -60,10 +60,9 @@ impl Preview {
         let deadline = Instant::now() + LIMIT;
         let address = loop {
             let text = fs::read_to_string(&file).unwrap_or_default();
-            if let Some((_, rest)) = text.split_once("http://") {
-                if let Some((address, _)) = rest.split_once("/\n") {
-                    break format!("http://{address}");
-                }
+            let rest = text.split_once("http://").and_then(|(_, rest)| rest.split_once("/\n"));
+            if let Some((address, _)) = rest {
+                break format!("http://{address}");
             }
             assert!(Instant::now() < deadline, "no address: {text}");
             tokio::time::sleep(Duration::from_millis(20)).await;
