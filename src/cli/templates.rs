@@ -25,7 +25,7 @@ pub(super) enum Command {
     /// Find what is wrong with templates and their sample data, all of it at once; exit with 0 or 1
     Check(check::Arguments),
     /// Render one template, with its sample data or your own
-    Render(render::Arguments),
+    Render(Box<render::Arguments>),
     /// Show the templates in the browser, as they change
     Preview(preview::Arguments),
 }
