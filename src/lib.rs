@@ -10,6 +10,7 @@ pub mod check;
 pub mod compose;
 pub mod config;
 pub mod delay;
+pub mod email;
 pub mod event;
 mod file;
 mod foreign;
@@ -29,3 +30,7 @@ mod tcp;
 pub mod telemetry;
 pub mod template;
 pub mod tls;
+mod trace_parent;
+
+pub use email::{Email, InvalidEmail};
+pub use event::Priority;
