@@ -29,7 +29,7 @@ pub use self::{
     mailboxes::Mailboxes,
     prepare::{MAX_ATTEMPTS, MAX_SIZE},
 };
-use crate::event::Priority;
+use crate::event::{Message, Priority};
 
 /// A mail to be sent: who gets it, which template, with what data.
 ///
@@ -240,7 +240,8 @@ impl Email {
     }
 
     /// The event that it becomes, in the wire format: for an application that publishes with a Kafka client of its own.
-    /// Key of the record is the `id`, which such an application best gives itself.
+    /// Key of the record is the `id`, which such an application best gives itself. The time of the call is in it, unless
+    /// there is a [`timestamp`](Self::timestamp).
     ///
     /// # Errors
     ///
@@ -248,6 +249,15 @@ impl Email {
     pub fn to_event(&self) -> Result<Vec<u8>, InvalidEmail> {
         self.clone().prepare(&Defaults::default()).map(|prepared| prepared.value)
     }
+}
+
+/// Checks an event in the wire format by the same rules, and reads it. An id that is absent is a random one.
+///
+/// # Errors
+///
+/// Every problem at once where it is an event at all, and otherwise the first.
+pub fn check_event(event: impl Into<Vec<u8>>) -> Result<Message, InvalidEmail> {
+    Prepared::from_event(event, &Defaults::default()).map(|prepared| prepared.message)
 }
 
 /// Shows nothing of people and content.

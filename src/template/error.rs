@@ -9,7 +9,7 @@ use super::{
     engine::{MAX_PART_SIZE, Refused},
     files::Part,
 };
-use crate::{event::is_template_folder, kafka::dead_letter::Reason};
+use crate::{event::is_template_folder, failure::Reason};
 
 /// Something wrong with one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
