@@ -8,6 +8,7 @@ mod address;
 mod body;
 mod error;
 mod header;
+mod make;
 mod redirect;
 
 use std::{collections::HashSet, fmt};
@@ -17,7 +18,10 @@ use data_encoding::{Encoding, Specification};
 use lettre::Address;
 use sha2::{Digest, Sha256};
 
-pub use self::error::ComposeError;
+pub use self::{
+    error::ComposeError,
+    make::{MakeError, Step, make},
+};
 use self::{
     address::Party,
     header::{Fields, Tokens},
