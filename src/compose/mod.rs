@@ -8,6 +8,7 @@ mod address;
 mod body;
 mod error;
 mod header;
+#[cfg(feature = "templates")]
 mod make;
 mod redirect;
 
@@ -18,22 +19,33 @@ use data_encoding::{Encoding, Specification};
 use lettre::Address;
 use sha2::{Digest, Sha256};
 
-pub use self::{
-    error::ComposeError,
-    make::{MakeError, Step, make},
-};
+pub(crate) use self::address::is_plain;
+pub use self::error::ComposeError;
+#[cfg(feature = "templates")]
+pub use self::make::{MakeError, Step, make};
 use self::{
     address::Party,
     header::{Fields, Tokens},
     redirect::Redirected,
 };
-use crate::{config, event::Message, template::Rendered};
+use crate::{config, event::Message};
 
 /// Recipients of one mail at the most: what every server must take (RFC 5321 4.5.3.1.8).
 pub const MAX_RECIPIENTS: usize = 100;
 
 /// All header fields together in bytes; larger ones are cut off or refused by common servers.
 pub const MAX_HEADER_SIZE: usize = 64 * 1024;
+
+/// What the parts of a template gave; at least `text` or `html` is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rendered {
+    /// Subject, if there is one; not yet checked against the header rules.
+    pub subject: Option<String>,
+    /// Plain text body.
+    pub text: Option<String>,
+    /// HTML body.
+    pub html: Option<String>,
+}
 
 /// A mail as it goes over SMTP.
 #[derive(Clone, PartialEq, Eq)]
