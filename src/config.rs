@@ -2,26 +2,33 @@
 //!
 //! Raw texts end here: what a [`Config`] holds is valid.
 
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "who only publishes reads a part of the settings"))]
 mod env;
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "who only publishes reads a part of the settings"))]
 mod reader;
 mod secret;
 mod security;
+#[cfg(feature = "service")]
 mod show;
-#[cfg(test)]
+#[cfg(all(test, feature = "service"))]
 mod tests;
+#[cfg_attr(not(feature = "service"), allow(dead_code, reason = "who only publishes reads a part of the settings"))]
 mod values;
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lettre::{Address, message::Mailbox};
 
-pub use env::{from_variables, http_addr, kafka_from_variables};
+pub use env::kafka_from_variables;
+#[cfg(feature = "service")]
+pub use env::{from_variables, http_addr};
 pub(crate) use reader::shown;
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use security::{Login, PasswordMechanism, Security, TokenEndpoint, TokenSource};
 
 /// What is logged where `RUST_LOG` says nothing: rskafka tells every connection at INFO.
+#[cfg(feature = "service")]
 const DEFAULT_LOG_FILTER: &str = "info,rskafka=error";
 
 /// All settings of the service.

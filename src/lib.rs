@@ -6,26 +6,39 @@
 //! [`health`] and [`metrics`], by way of [`http`].
 
 mod chain;
+#[cfg(feature = "service")]
 pub mod check;
 pub mod compose;
 pub mod config;
 pub mod delay;
 pub mod event;
+pub mod failure;
 mod file;
 mod foreign;
+#[cfg(feature = "service")]
 pub mod health;
+#[cfg(feature = "service")]
 pub mod http;
 pub mod https;
 pub mod kafka;
 pub mod mask;
+#[cfg(feature = "service")]
 pub mod metrics;
+#[cfg(feature = "service")]
 pub mod pipeline;
+#[cfg(feature = "service")]
 pub mod retry;
+#[cfg(feature = "service")]
 pub mod schedule;
+#[cfg(feature = "service")]
 pub mod serve;
+#[cfg(feature = "service")]
 pub mod shutdown;
+#[cfg(feature = "smtp")]
 pub mod smtp;
 mod tcp;
+#[cfg(feature = "service")]
 pub mod telemetry;
+#[cfg(feature = "smtp")]
 pub mod template;
 pub mod tls;

@@ -40,6 +40,12 @@ pub(super) fn ascii(address: &Address, field: &str) -> Result<Address, ComposeEr
     Ok(Address::new_dangerous(user, domain))
 }
 
+/// Whether it can stand in an SMTP command: no space, no control, no angle bracket, nothing beyond ASCII.
+pub(crate) fn is_plain(address: &Address) -> bool {
+    let text: &str = address.as_ref();
+    text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'<' && byte != b'>')
+}
+
 /// Dot-atom or quoted string (RFC 5321 4.1.2), at most 64 octets. Blanks and angle brackets are refused even in quotes:
 /// servers differ in where they see the end of such an address, and a session takes none.
 fn is_local_part(text: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Why a message cannot become a mail.
 
-use crate::kafka::dead_letter::Reason;
+use crate::failure::Reason;
 
 /// A message that cannot become a mail. The text names the field and shows no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -16,18 +16,30 @@ use data_encoding::{Encoding, Specification};
 use lettre::Address;
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::address::is_plain;
 pub use self::error::ComposeError;
 use self::{
     address::Party,
     header::{Fields, Tokens},
 };
-use crate::{config, event::Message, template::Rendered};
+use crate::{config, event::Message};
 
 /// Recipients of one mail at the most: what every server must take (RFC 5321 4.5.3.1.8).
 pub const MAX_RECIPIENTS: usize = 100;
 
 /// All header fields together in bytes; larger ones are cut off or refused by common servers.
 pub const MAX_HEADER_SIZE: usize = 64 * 1024;
+
+/// What the parts of a template gave; at least `text` or `html` is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rendered {
+    /// Subject, if there is one; not yet checked against the header rules.
+    pub subject: Option<String>,
+    /// Plain text body.
+    pub text: Option<String>,
+    /// HTML body.
+    pub html: Option<String>,
+}
 
 /// A mail as it goes over SMTP.
 #[derive(Clone, PartialEq, Eq)]

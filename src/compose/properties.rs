@@ -7,7 +7,7 @@ use super::{
     compose,
     tests::{message, rendered, settings},
 };
-use crate::template::Rendered;
+use crate::compose::Rendered;
 
 /// Text with what does harm more often than chance would have it.
 fn text() -> impl Strategy<Value = String> {

@@ -3,19 +3,26 @@
 //! Owns every connection to a broker. Knows nothing of mail.
 
 mod access;
+#[cfg(feature = "service")]
 pub mod assignment;
 pub mod client;
+#[cfg(feature = "service")]
 pub mod coordinator;
+#[cfg(feature = "service")]
 pub mod dead_letter;
+#[cfg(feature = "service")]
 pub mod fetch;
+#[cfg(feature = "service")]
 pub mod offsets;
 pub mod record;
+#[cfg(feature = "service")]
 pub mod required;
 mod sasl;
 pub mod shared_client;
 #[cfg(test)]
 pub(crate) mod testing;
 mod token;
+#[cfg(feature = "service")]
 pub mod topics;
 pub mod wire;
 

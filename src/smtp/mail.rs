@@ -2,6 +2,8 @@
 
 use lettre::Address;
 
+use crate::compose::is_plain;
+
 /// Recipients of one transaction at the most: what every server must take (RFC 5321 4.5.3.1.8).
 pub const MAX_RECIPIENTS: usize = 100;
 
@@ -67,11 +69,6 @@ impl<'a> Outgoing<'a> {
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
-}
-
-fn is_plain(address: &Address) -> bool {
-    let text: &str = address.as_ref();
-    text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'<' && byte != b'>')
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{
     engine::{MAX_PART_SIZE, Refused},
     files::{Part, is_name},
 };
-use crate::kafka::dead_letter::Reason;
+use crate::failure::Reason;
 
 /// Something wrong with one file.
 #[derive(Debug, Clone, PartialEq, Eq)]

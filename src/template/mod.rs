@@ -22,20 +22,10 @@ pub use self::{
     engine::MAX_PART_SIZE,
     error::{LoadError, Problem, RenderError},
 };
+pub use crate::compose::Rendered;
 use crate::event::Message;
 
 type Data = serde_json::Map<String, serde_json::Value>;
-
-/// What the parts of a template gave; at least `text` or `html` is there.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rendered {
-    /// Subject, if there is one; not yet checked against the header rules.
-    pub subject: Option<String>,
-    /// Plain text body.
-    pub text: Option<String>,
-    /// HTML body.
-    pub html: Option<String>,
-}
 
 /// All templates, checked and compiled.
 pub struct Templates {
