@@ -38,7 +38,10 @@ use self::{
     task::Task,
 };
 use super::partitions;
-use crate::kafka::client::Connector;
+use crate::{
+    chain::chain,
+    kafka::{client::Connector, wire},
+};
 
 /// Bytes that a record takes in a batch beside key, value and headers, about.
 const OVERHEAD: usize = 64;
@@ -96,13 +99,40 @@ pub(crate) enum NotStored {
     /// Its time was up, or its caller went away, before it was on the wire.
     Late {
         /// What keeps us from writing.
-        trouble: Option<Arc<str>>,
+        trouble: Option<Trouble>,
     },
     /// The brokers do not take it.
-    Refused {
-        /// What they say.
-        why: String,
-    },
+    Refused(Trouble),
+}
+
+/// What keeps records from being written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) why: Arc<str>,
+    /// It lasts until somebody changes something about the cluster or our settings.
+    pub(crate) setup: bool,
+}
+
+impl Trouble {
+    pub(super) fn passing(why: impl Into<Arc<str>>) -> Self {
+        Self { why: why.into(), setup: false }
+    }
+
+    fn setup(why: impl Into<Arc<str>>) -> Self {
+        Self { why: why.into(), setup: true }
+    }
+}
+
+impl From<wire::Error> for Trouble {
+    fn from(error: wire::Error) -> Self {
+        Self { why: chain(&error).into(), setup: !error.is_retriable() }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
 }
 
 impl fmt::Display for NotStored {
@@ -110,8 +140,10 @@ impl fmt::Display for NotStored {
         match self {
             Self::Full => f.write_str("the buffer is full"),
             Self::Late { trouble: Some(trouble) } => write!(f, "not written in time: {trouble}"),
-            Self::Late { trouble: None } => f.write_str("not written in time: earlier records were not acknowledged yet"),
-            Self::Refused { why } => f.write_str(why),
+            Self::Late { trouble: None } => {
+                f.write_str("not written in time: earlier records were not acknowledged yet")
+            }
+            Self::Refused(trouble) => trouble.fmt(f),
         }
     }
 }
@@ -122,7 +154,7 @@ pub(crate) enum Unknown {
     /// No answer came in time.
     Late {
         /// What was seen last.
-        trouble: Option<Arc<str>>,
+        trouble: Option<Trouble>,
     },
     /// The runtime in which it was written has ended.
     Stopped,

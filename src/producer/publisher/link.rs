@@ -13,9 +13,11 @@ use kafka_protocol::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::batch::{Batch, Identity};
+use super::{
+    Trouble,
+    batch::{Batch, Identity},
+};
 use crate::{
-    chain::chain,
     delay::Delays,
     kafka::{client::Connector, wire},
     producer::partitions::name,
@@ -69,11 +71,7 @@ pub(super) enum LinkState {
 
 impl Link {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            state: LinkState::Closed(now),
-            delays: Delays::new(FIRST_PAUSE, 2.0, 0.2, MAX_PAUSE),
-            last: (0, now),
-        }
+        Self { state: LinkState::Closed(now), delays: Delays::new(FIRST_PAUSE, 2.0, 0.2, MAX_PAUSE), last: (0, now) }
     }
 
     /// Lets go of a connection that cannot be relied on.
@@ -164,7 +162,7 @@ pub(super) struct Written {
 
 /// Why there is no answer.
 pub(super) struct WriteError {
-    pub(super) why: String,
+    pub(super) trouble: Trouble,
     /// Whether anything can have gone out.
     pub(super) sent: bool,
 }
@@ -180,7 +178,7 @@ pub(super) async fn write(
     let version = match connection.version::<ProduceRequest>(PRODUCE) {
         Ok(version) => version,
         Err(error) => {
-            let error = WriteError { why: chain(&error), sent: false };
+            let error = WriteError { trouble: error.into(), sent: false };
             return Written { broker, batches, outcome: Err(error) };
         }
     };
@@ -197,12 +195,11 @@ pub(super) async fn write(
     let limit = if repeatable { (time / 2).max(LEAST_TRY) } else { time.saturating_add(MARGIN) };
     let outcome = match timeout(limit, connection.call(version, &request)).await {
         Ok(Ok(response)) => Ok((connection, response)),
-        Ok(Err(error)) => Err(WriteError { why: chain(&error), sent: true }),
+        Ok(Err(error)) => Err(WriteError { trouble: error.into(), sent: true }),
         Err(_) => {
             let why = format!("broker {} did not answer within {limit:?}", connection.address());
-            Err(WriteError { why, sent: true })
+            Err(WriteError { trouble: Trouble::passing(why), sent: true })
         }
     };
     Written { broker, batches, outcome }
 }
-
