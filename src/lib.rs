@@ -11,6 +11,7 @@ pub mod check;
 pub mod compose;
 pub mod config;
 pub mod delay;
+pub mod email;
 pub mod event;
 pub mod failure;
 mod file;
@@ -40,6 +41,10 @@ pub mod smtp;
 mod tcp;
 #[cfg(feature = "service")]
 pub mod telemetry;
-#[cfg(feature = "smtp")]
+#[cfg(feature = "templates")]
 pub mod template;
 pub mod tls;
+mod trace_parent;
+
+pub use email::{Email, InvalidEmail};
+pub use event::Priority;
