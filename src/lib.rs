@@ -11,6 +11,7 @@ pub mod check;
 pub mod compose;
 pub mod config;
 pub mod delay;
+pub mod email;
 pub mod event;
 pub mod failure;
 mod file;
@@ -28,6 +29,7 @@ pub mod mask;
 pub mod metrics;
 #[cfg(feature = "service")]
 pub mod pipeline;
+pub mod producer;
 #[cfg(feature = "service")]
 pub mod retry;
 #[cfg(feature = "service")]
@@ -44,3 +46,7 @@ pub mod telemetry;
 #[cfg(feature = "templates")]
 pub mod template;
 pub mod tls;
+mod trace_parent;
+
+pub use email::{Email, InvalidEmail};
+pub use event::Priority;

@@ -79,6 +79,7 @@ pub(crate) fn message_with(id: &str, fields: &Value) -> Message {
         partition: 0,
         offset: 0,
         timestamp: chrono::Utc::now(),
+        arrived: chrono::Utc::now(),
         key: None,
         value: Some(event.to_string().into_bytes()),
         headers: std::collections::BTreeMap::new(),
