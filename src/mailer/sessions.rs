@@ -90,33 +90,29 @@ impl Sessions {
         Err(InQueue { sessions: Arc::clone(self), comes })
     }
 
-    /// A session that nobody has used, past the queue: for a probe, and for a mail whose session was stale. The pass comes
-    /// back with it, or where the relay takes no further one; not where it could not be opened, for then the relay's state
-    /// has it.
-    pub(super) async fn open_own(self: &Arc<Self>, pass: Pass) -> Result<(Leased, Pass), Option<Pass>> {
-        if pass.is_probe() {
-            let old = std::mem::take(&mut self.lock().idle);
-            drop(old);
-        }
-        let place = loop {
-            if let Some(place) = self.relay.try_session() {
-                break place;
-            }
-            let oldest = self.lock().idle.pop_front();
-            if oldest.is_none() {
-                return Err(Some(pass));
-            }
-        };
+    /// A place past the queue for the session of a probe, at the cost of those that are idle: they are old.
+    pub(super) fn place_for_probe(&self) -> Option<SessionPlace> {
+        let old = std::mem::take(&mut self.lock().idle);
+        drop(old);
+        self.relay.try_session()
+    }
+
+    /// A session that nobody has used, in this place: for a probe, and for a mail whose session was stale. The pass comes
+    /// back with it; where it could not be opened, the relay's state has that.
+    pub(super) async fn open_own(self: &Arc<Self>, place: SessionPlace, pass: Pass) -> Option<(Leased, Pass)> {
         let (tell, told) = oneshot::channel();
         let sessions = Arc::clone(self);
         spawn(async move {
             let opened = sessions.open(place, pass).await;
-            if let Some(Err((held, _))) = opened.map(|opened| tell.send(opened)) {
-                sessions.give(held);
+            match opened.map(|opened| tell.send(opened)) {
+                Some(Ok(())) => {}
+                // the caller has left
+                Some(Err((held, _))) => sessions.give(held),
+                None => sessions.balance(),
             }
         });
-        let (held, pass) = told.await.map_err(|_| None)?;
-        Ok((self.lease(held), pass))
+        let (held, pass) = told.await.ok()?;
+        Some((self.lease(held), pass))
     }
 
     /// Opens a session; where it cannot be had, the relay's state has the reason.
@@ -314,6 +310,11 @@ impl Leased {
     pub(super) async fn send(&mut self, mail: &Mail, open: &[usize], progress: &Progress) -> Attempt {
         let held = self.held.as_mut().expect("it is there until it is given back");
         held.send(mail, open, progress).await
+    }
+
+    /// Throws the session away and keeps its place.
+    pub(super) fn vacate(mut self) -> SessionPlace {
+        self.held.take().expect("it is there until it is given back").vacate()
     }
 
     /// For others, unless it is in doubt.

@@ -11,7 +11,7 @@ use crate::{
     mask,
     smtp::{
         Class, Progress, Stage, Verdict, classify,
-        relay::{Pass, Permit},
+        relay::{Pass, Permit, SessionPlace},
     },
 };
 
@@ -55,10 +55,10 @@ impl<'a> Transactions<'a> {
 
     /// Makes transactions until every recipient has a class.
     pub(super) async fn run(&mut self) -> Result<(), Ended> {
-        let (mut renew, mut renewed) = (false, false);
+        let (mut vacant, mut renewed) = (None, false);
         self.pass = Some(self.admit().await?);
         loop {
-            let (mut leased, permit) = self.turn(std::mem::take(&mut renew)).await?;
+            let (mut leased, permit) = self.turn(vacant.take()).await?;
             if self.classes.is_empty() && is_expired(self.message) {
                 leased.give_back();
                 return Err(Ended::Unfit(Error::Expired));
@@ -68,12 +68,12 @@ impl<'a> Transactions<'a> {
             let attempt = leased.send(mail, &self.open, &self.progress).await;
             self.begun = None;
             drop(permit);
-            leased.give_back();
             let verdict = classify(&attempt, &self.inner.smtp.throttle_replies);
             if matches!(verdict, Verdict::All(Class::Stale { .. })) && !renewed {
-                (renew, renewed) = (true, true);
+                (vacant, renewed) = (Some(leased.vacate()), true);
                 continue;
             }
+            leased.give_back();
             let each = match verdict {
                 Verdict::All(class) => vec![class; self.open.len()],
                 Verdict::Each(each) => each,
@@ -112,26 +112,25 @@ impl<'a> Transactions<'a> {
         Err(Ended::RelayDown(Failed::RelayDown { why: refused.why, retry_in: refused.retry_in }))
     }
 
-    /// A session and a share of the rate, when this mail's turn has come; a new session for a probe, or if asked for.
-    async fn turn(&mut self, mut renew: bool) -> Result<(Leased, Permit), Ended> {
+    /// A session and a share of the rate, when this mail's turn has come; a new session for a probe, and in a vacant place.
+    async fn turn(&mut self, mut vacant: Option<SessionPlace>) -> Result<(Leased, Permit), Ended> {
         let Inner { relay, sessions, .. } = self.inner;
         loop {
             let pass = match self.pass.take() {
                 Some(pass) => pass,
                 None => self.admit().await?,
             };
-            let (leased, pass) = if pass.is_probe() || std::mem::take(&mut renew) {
-                match sessions.open_own(pass).await {
-                    Ok(got) => got,
-                    // there is none but in the queue, unless for a probe: then the next one must wait for its time
-                    Err(Some(pass)) if pass.is_probe() => {
-                        relay.unfit(pass, "it takes no session beside those that are open");
-                        continue;
-                    }
-                    Err(pass) => {
-                        self.pass = pass;
-                        continue;
-                    }
+            if pass.is_probe() && vacant.is_none() {
+                vacant = sessions.place_for_probe();
+                if vacant.is_none() {
+                    relay.unfit(pass, "it takes no session beside those that are open");
+                    continue;
+                }
+            }
+            let (leased, pass) = if let Some(place) = vacant.take() {
+                match sessions.open_own(place, pass).await {
+                    Some(got) => got,
+                    None => continue,
                 }
             } else {
                 tokio::select! {

@@ -30,7 +30,7 @@ async fn what_cannot_become_a_mail_is_said_and_not_sent() {
     let bed = Bed::new(&[]).await;
     for (fields, expected) in [
         (json!({"template": "nothing"}), "there is no template \"nothing\""),
-        (json!({"template": "welcome", "data": {}}), "template welcome, "),
+        (json!({"template": "password-reset", "data": {}}), "template password-reset, "),
         (json!({"headers": {"Subject": "mine"}}), "message.headers.Subject: "),
         (json!({"expires_at": "2026-01-05T08:00:00Z"}), "message.expires_at has passed"),
     ] {
