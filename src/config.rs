@@ -26,6 +26,7 @@ pub(crate) use reader::shown;
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use security::{Login, PasswordMechanism, Security, TokenEndpoint, TokenSource};
+pub(crate) use values::duration_text;
 
 use crate::mask;
 

@@ -1,10 +1,6 @@
 //! What can keep a mail from being sent, and whether it may go out all the same.
 
-use crate::{
-    config::ConfigError,
-    email::InvalidEmail,
-    tls,
-};
+use crate::{config::ConfigError, email::InvalidEmail, tls};
 
 /// Why there is no producer.
 #[derive(Debug, thiserror::Error)]

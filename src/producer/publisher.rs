@@ -19,10 +19,7 @@ mod verdict;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -186,7 +183,6 @@ pub(crate) struct Publisher {
     records: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     byte_permits: u32,
-    waiting_for_room: AtomicUsize,
     topics: Mutex<HashMap<Arc<str>, Arc<Topic>>>,
 }
 
@@ -209,7 +205,6 @@ impl Publisher {
             records: Arc::new(Semaphore::new(limits.records.min(Semaphore::MAX_PERMITS))),
             bytes: Arc::new(Semaphore::new(byte_permits as usize)),
             byte_permits,
-            waiting_for_room: AtomicUsize::new(0),
             topics: Mutex::default(),
         }
     }
@@ -265,11 +260,6 @@ impl Publisher {
         (records, (self.byte_permits as usize).saturating_sub(self.bytes.available_permits()))
     }
 
-    /// Calls that wait for room in the buffer.
-    pub(crate) fn waiting_for_room(&self) -> usize {
-        self.waiting_for_room.load(Ordering::Relaxed)
-    }
-
     async fn room(&self, size: usize, deadline: Instant) -> Option<Room> {
         // a single record may be larger than the whole buffer, and then has it for itself
         let bytes = u32::try_from(size).unwrap_or(u32::MAX).min(self.byte_permits);
@@ -283,7 +273,6 @@ impl Publisher {
         if self.limits.refuse_when_full {
             return None;
         }
-        let _counted = Counted::new(&self.waiting_for_room);
         let wait = async {
             let record = record_room.acquire_owned().await.ok()?;
             Some(Room { _record: record, _bytes: byte_room.acquire_many_owned(bytes).await.ok()? })
@@ -350,20 +339,5 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.topic.queue.withdraw(self.hash, self.number);
-    }
-}
-
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 /// A mail was taken: by all in-sync replicas of a topic, or by the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "the receipt says which way the mail went"]
 pub struct Receipt {
     pub(crate) id: String,
     pub(crate) message_id: Option<String>,

@@ -136,9 +136,8 @@ pub(super) async fn open(
 }
 
 async fn ask_identity(connection: &mut wire::Connection) -> Identified {
-    let version = match connection.version::<InitProducerIdRequest>(INIT_PRODUCER_ID) {
-        Ok(version) => version,
-        Err(_) => return Identified::Not { for_good: true },
+    let Ok(version) = connection.version::<InitProducerIdRequest>(INIT_PRODUCER_ID) else {
+        return Identified::Not { for_good: true };
     };
     let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(i32::MAX);
     match timeout(IDENTITY, connection.call(version, &request)).await {

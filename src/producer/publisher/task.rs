@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     delay::Delays,
+    foreign::clean,
     kafka::wire,
     producer::partitions::{Routes, Unrouted},
 };
@@ -471,7 +472,7 @@ impl Task {
             self.ask_delays.reset();
             return batch.stored(&self.topic.name, answer.base_offset);
         };
-        let said = answer.error_message.as_ref().map_or_else(|| code.to_string(), |text| text.to_string());
+        let said = answer.error_message.as_ref().map_or_else(|| code.to_string(), |text| clean(text, &[]));
         let why = format!("topic {} partition {}: {said}", self.topic.name, batch.partition);
         debug!(why, code = answer.error_code, "the broker refuses a batch");
         match verdict(code) {
