@@ -26,6 +26,7 @@ pub(crate) use reader::shown;
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use security::{Login, PasswordMechanism, Security, TokenEndpoint, TokenSource};
+pub use values::parse_duration;
 
 /// What is logged where `RUST_LOG` says nothing: rskafka tells every connection at INFO.
 #[cfg(feature = "service")]
@@ -173,6 +174,11 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
+    /// Reads `14/s`, `600/min` or `50000/h`; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        values::rate_limit(text)
+    }
+
     /// Mails a second, taken over the whole span.
     pub fn per_second(&self) -> f64 {
         f64::from(self.count) / self.per.as_secs_f64()
