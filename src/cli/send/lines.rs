@@ -1,9 +1,12 @@
 //! The lines of a file of events, numbered and with their places; of one that is too long only its length is kept.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead as _, BufReader, Read};
 
 /// What some editors put before the first line (U+FEFF).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Bytes that are read at once.
+const BUFFER: usize = 256 * 1024;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,16 +32,21 @@ pub(super) enum Content {
 /// Reads lines.
 #[derive(Debug)]
 pub(super) struct Lines<R> {
-    reader: R,
+    reader: BufReader<R>,
     number: u64,
     offset: u64,
     longest: usize,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: Read> Lines<R> {
     /// Goes on behind a place: `number` is that of the next line, which starts at `offset`, where the reader stands.
     pub(super) fn new(reader: R, number: u64, offset: u64, longest: usize) -> Self {
-        Self { reader, number, offset, longest }
+        Self { reader: BufReader::with_capacity(BUFFER, reader), number, offset, longest }
+    }
+
+    /// Whether there is a further line that needs not be waited for.
+    pub(super) fn has_more(&self) -> bool {
+        self.reader.buffer().contains(&b'\n')
     }
 
     /// The next line; `None` at the end. The last one needs no line break.
@@ -90,15 +98,24 @@ fn content(mut bytes: Vec<u8>, number: u64) -> Content {
 
 #[cfg(test)]
 mod tests {
-    use std::io::BufReader;
-
     use proptest::prelude::*;
 
     use super::*;
 
+    /// Gives three bytes at a time, as a pipe may.
+    struct Drip<'a>(&'a [u8]);
+
+    impl Read for Drip<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let (part, rest) = self.0.split_at(self.0.len().min(3).min(buffer.len()));
+            buffer[..part.len()].copy_from_slice(part);
+            self.0 = rest;
+            Ok(part.len())
+        }
+    }
+
     fn read(text: &[u8], longest: usize) -> Vec<Line> {
-        // a buffer that is smaller than any line
-        let mut lines = Lines::new(BufReader::with_capacity(3, text), 1, 0, longest);
+        let mut lines = Lines::new(Drip(text), 1, 0, longest);
         std::iter::from_fn(|| lines.next().expect("memory can be read")).collect()
     }
 

@@ -1,6 +1,6 @@
 //! A file of events on its way: many in flight, bounded in number and bytes, each settled where it ends.
 
-use std::{collections::VecDeque, io::BufRead, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io::Read, sync::Arc, time::Duration};
 
 use postlane::config::RateLimit;
 use tokio::{
@@ -126,7 +126,7 @@ impl<P: Publish> Run<P> {
     /// does not.
     pub(super) async fn run<R>(mut self, lines: Lines<R>, mut signals: mpsc::Receiver<&'static str>) -> Finished
     where
-        R: BufRead + Send + 'static,
+        R: Read + Send + 'static,
     {
         // a new run is named before its first mail, or a repeat of it could have another id
         if let Err(error) = self.book.save() {
@@ -338,7 +338,7 @@ async fn next(batches: &mut Option<mpsc::Receiver<Batch>>) -> Option<Batch> {
 }
 
 /// Reads on a thread of its own: a pipe may give nothing for hours. It ends with the file, or when nobody listens.
-fn read<R: BufRead + Send + 'static>(mut lines: Lines<R>) -> mpsc::Receiver<Batch> {
+fn read<R: Read + Send + 'static>(mut lines: Lines<R>) -> mpsc::Receiver<Batch> {
     let (sender, receiver) = mpsc::channel(BATCHES);
     std::thread::spawn(move || {
         loop {
@@ -351,7 +351,7 @@ fn read<R: BufRead + Send + 'static>(mut lines: Lines<R>) -> mpsc::Receiver<Batc
                             bytes += event.len();
                         }
                         batch.push(line);
-                        if !lines.more_at_once() {
+                        if !lines.has_more() {
                             break;
                         }
                     }
