@@ -11,6 +11,7 @@ pub mod check;
 pub mod compose;
 pub mod config;
 pub mod delay;
+pub mod email;
 pub mod event;
 pub mod failure;
 mod file;
@@ -43,3 +44,7 @@ pub mod telemetry;
 #[cfg(feature = "templates")]
 pub mod template;
 pub mod tls;
+mod trace_parent;
+
+pub use email::{Email, InvalidEmail};
+pub use event::Priority;
