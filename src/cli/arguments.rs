@@ -7,9 +7,7 @@ use postlane::config::{RateLimit, parse_duration};
 
 /// `250ms`, `30s`, `5m`, `2h` or `30d`, above zero.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
-    parse_duration(text)
-        .filter(|duration| !duration.is_zero())
-        .ok_or("expected a duration such as 30s, 5m, 2h or 30d")
+    parse_duration(text).filter(|duration| !duration.is_zero()).ok_or("expected a duration such as 30s, 5m, 2h or 30d")
 }
 
 /// A time as RFC 3339 has it.

@@ -34,28 +34,24 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, program: Command) -> Exit {
     let mut program = program.disable_help_subcommand(true);
     program.build();
-    match &arguments.output_dir {
-        Some(folder) => match write_all(&program, folder) {
+    if let Some(folder) = &arguments.output_dir {
+        return match write_all(&program, folder) {
             Ok(names) => print(&names, Exit::Done),
             Err(error) => {
                 complain(format_args!("{}: {error}", folder.display()));
                 Exit::Failed
             }
-        },
-        None => {
-            let mut command = &program;
-            for name in &arguments.command {
-                match command.find_subcommand(name) {
-                    Some(found) => command = found,
-                    None => {
-                        complain(format_args!("there is no command {name:?}; `postlane --help` names them"));
-                        return Exit::Usage;
-                    }
-                }
-            }
-            print(&page(command), Exit::Done)
-        }
+        };
     }
+    let mut command = &program;
+    for name in &arguments.command {
+        let Some(found) = command.find_subcommand(name) else {
+            complain(format_args!("there is no command {name:?}; `postlane --help` names them"));
+            return Exit::Usage;
+        };
+        command = found;
+    }
+    print(&page(command), Exit::Done)
 }
 
 /// Writes the page of a command and those below it; their paths, one a line.
@@ -77,7 +73,8 @@ fn page(command: &Command) -> String {
         .source(format!("postlane {}", env!("CARGO_PKG_VERSION")))
         .manual("postlane");
     let mut roff = Vec::new();
-    let parts = [Man::render_title, Man::render_name_section, Man::render_synopsis_section, Man::render_description_section];
+    let parts =
+        [Man::render_title, Man::render_name_section, Man::render_synopsis_section, Man::render_description_section];
     for part in parts {
         part(&man, &mut roff).expect("memory takes every byte");
     }
@@ -100,7 +97,7 @@ fn page(command: &Command) -> String {
 fn sections(text: &str) -> String {
     let mut out = String::new();
     let mut open = false;
-    let mut close = |out: &mut String, open: &mut bool| {
+    let close = |out: &mut String, open: &mut bool| {
         if std::mem::take(open) {
             out.push_str(".EE\n");
         }

@@ -31,6 +31,7 @@ A file of events:
 /// What is sent, and how.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     pub(super) mail: Mail,
@@ -83,7 +84,7 @@ pub(super) struct Mail {
     /// Recipient whom the others do not see; may be repeated
     #[arg(long, value_name = "MAILBOX", conflicts_with = "file")]
     pub(super) bcc: Vec<String>,
-    /// Sender; without it MAIL_FROM
+    #[arg(help = "Sender; without it MAIL_FROM")]
     #[arg(long, value_name = "MAILBOX", conflicts_with = "file")]
     pub(super) from: Option<String>,
     /// Where answers go; may be repeated
@@ -116,7 +117,7 @@ pub(super) struct Mail {
     /// Not to be sent any more from this time on, as RFC 3339 has it
     #[arg(long, value_name = "TIME", conflicts_with = "file", value_parser = time)]
     pub(super) expires_at: Option<DateTime<Utc>>,
-    /// Attempts in all; without it RETRY_MAX_ATTEMPTS of the service
+    #[arg(help = "Attempts in all; without it RETRY_MAX_ATTEMPTS of the service")]
     #[arg(long, value_name = "NUMBER", conflicts_with = "file")]
     pub(super) max_attempts: Option<u32>,
 }
@@ -126,8 +127,8 @@ pub(super) struct Mail {
 #[command(next_help_heading = "A file of events")]
 pub(super) struct File {
     /// Publish the events of this file, one a line; - for standard input
-    #[arg(long, short, value_name = "FILE")]
-    pub(super) file: Option<PathBuf>,
+    #[arg(id = "file", long = "file", short, value_name = "FILE")]
+    pub(super) path: Option<PathBuf>,
     /// Keep how far it is here, and not in FILE.postlane
     #[arg(long, value_name = "FILE", requires = "file")]
     pub(super) state: Option<PathBuf>,

@@ -171,9 +171,8 @@ mod tests {
     async fn run(count: usize, away: Duration) -> (Vec<Result<Duration, Closed>>, usize) {
         let (gate, tries) = (Arc::new(Gate::new(LIMIT)), Arc::new(AtomicUsize::new(0)));
         let start = Instant::now();
-        let sends: Vec<_> = (0..count)
-            .map(|_| tokio::spawn(send(Arc::clone(&gate), start + away, Arc::clone(&tries))))
-            .collect();
+        let sends: Vec<_> =
+            (0..count).map(|_| tokio::spawn(send(Arc::clone(&gate), start + away, Arc::clone(&tries)))).collect();
         let mut ends = Vec::new();
         for send in sends {
             ends.push(send.await.expect("no panic").map(|end| end - start));

@@ -66,7 +66,10 @@ mod tests {
             (r#"{"message": { }, "type":"t"}"#, r#"{"message": {"id":"x-1" }, "type":"t"}"#),
             (r#"{"message":{"to":"a@b","id":""}}"#, r#"{"message":{"to":"a@b","id":"x-1"}}"#),
             (r#"{"message":{"id": null ,"n":1e300}}"#, r#"{"message":{"id": "x-1" ,"n":1e300}}"#),
-            (r#"{"id":"outer","message":{"data":{"id":"inner"}}}"#, r#"{"id":"outer","message":{"id":"x-1","data":{"id":"inner"}}}"#),
+            (
+                r#"{"id":"outer","message":{"data":{"id":"inner"}}}"#,
+                r#"{"id":"outer","message":{"id":"x-1","data":{"id":"inner"}}}"#,
+            ),
         ] {
             let event = with_id(event.as_bytes(), || "x-1".to_owned());
             assert_eq!(String::from_utf8_lossy(&event), expected);

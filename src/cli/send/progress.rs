@@ -99,7 +99,11 @@ fn line(standing: &Standing, per_second: f64, bytes_per_second: f64, terminal: T
     if let Some((done, all)) = standing.bytes {
         let share = if all == 0 { 1.0 } else { (float(done) / float(all)).clamp(0.0, 1.0) };
         let percent = whole(share * 100.0);
-        parts.push(if standing.waiting.is_some() { format!("{percent:>3}%") } else { format!("{percent:>3}% {}", bar(share)) });
+        parts.push(if standing.waiting.is_some() {
+            format!("{percent:>3}%")
+        } else {
+            format!("{percent:>3}% {}", bar(share))
+        });
     }
     parts.push(format!("{} mails", grouped(standing.published)));
     if standing.refused > 0 {
@@ -181,10 +185,7 @@ mod tests {
         );
         standing.refused = 3;
         standing.waiting = Some(("no answer".to_owned(), Duration::from_secs(75)));
-        assert_eq!(
-            line(&standing, 0.0, 0.0, WIDE),
-            " 45%  450,123 mails  3 refused  brokers away for 1:15, waiting"
-        );
+        assert_eq!(line(&standing, 0.0, 0.0, WIDE), " 45%  450,123 mails  3 refused  brokers away for 1:15, waiting");
         let narrow = Terminal { width: Some(20), ..WIDE };
         assert_eq!(line(&standing, 0.0, 0.0, narrow).chars().count(), 19);
         let stream = Standing { published: 7, ..Standing::default() };

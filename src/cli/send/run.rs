@@ -194,7 +194,8 @@ impl<P: Publish> Run<P> {
                 _ if self.book.is_settled(line.number) => None,
                 Content::Blank => None,
                 Content::TooLong(length) => {
-                    let (number, end, why) = (line.number, line.end, format!("{length} bytes are too long for an event"));
+                    let (number, end, why) =
+                        (line.number, line.end, format!("{length} bytes are too long for an event"));
                     self.queue.pop_front();
                     self.refuse(number, end, &why, None);
                     continue;
@@ -215,7 +216,9 @@ impl<P: Publish> Run<P> {
             }
             let line = self.queue.pop_front()?;
             match line.content {
-                Content::Event(event) if !self.book.is_settled(line.number) => self.publish(line.number, line.end, event),
+                Content::Event(event) if !self.book.is_settled(line.number) => {
+                    self.publish(line.number, line.end, event)
+                }
                 Content::Event(_) | Content::Blank | Content::TooLong(_) => self.book.skip(line.number, line.end),
             }
         }

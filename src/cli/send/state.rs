@@ -95,6 +95,24 @@ pub(super) struct State {
     before: Part,
 }
 
+impl State {
+    /// Of a run that cannot be gone on with.
+    pub(super) fn unkept(run: String) -> Self {
+        let none = || Part { bytes: 0, sha256: String::new() };
+        Self {
+            format: FORMAT,
+            run,
+            line: 1,
+            offset: 0,
+            beyond: Vec::new(),
+            published: 0,
+            refused: 0,
+            head: none(),
+            before: none(),
+        }
+    }
+}
+
 /// A file of events with its state, locked against other runs.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -123,20 +141,8 @@ impl Store {
 
     /// The state of a run that has not begun.
     pub(super) fn fresh(&self, run: String) -> Result<State, Error> {
-        let none = || Part { bytes: 0, sha256: String::new() };
         let size = self.events.metadata().map_err(|source| self.unread(source))?.len();
-        let head = self.part(0, size.min(HEAD))?;
-        Ok(State {
-            format: FORMAT,
-            run,
-            line: 1,
-            offset: 0,
-            beyond: Vec::new(),
-            published: 0,
-            refused: 0,
-            head,
-            before: none(),
-        })
+        Ok(State { head: self.part(0, size.min(HEAD))?, ..State::unkept(run) })
     }
 
     /// The state of an earlier run, if there is one.
