@@ -2,11 +2,15 @@
 //!
 //! Each command is a file below `cli`; what several need to show something is beside them.
 
+mod arguments;
 mod check;
+mod completions;
 mod config;
 mod exit;
 mod healthcheck;
+mod man;
 mod runtime;
+mod send;
 mod serve;
 mod table;
 mod terminal;
@@ -40,6 +44,8 @@ struct Cli {
 enum Command {
     /// Fetch, send, and commit until SIGTERM or SIGINT
     Serve,
+    /// Publish one mail, or a file of events; or send it straight to the relay
+    Send(Box<send::Arguments>),
     /// Try brokers, topics, group, templates and relay, and say what is wrong; sends nothing
     Check(check::Arguments),
     /// Print the effective configuration, secrets masked
@@ -49,6 +55,10 @@ enum Command {
     /// Look after the lanes and the dead letter topic
     #[command(subcommand)]
     Topics(topics::Command),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::Arguments),
+    /// Print a manual page, or write those of all commands into a folder
+    Man(man::Arguments),
 }
 
 /// Runs the command that the arguments name.
@@ -59,6 +69,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Config => configured(|config| config::run(&config)),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
         Command::Topics(command) => topics::run(&command, kafka_from_variables(variables())),
+        Command::Send(arguments) => send::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
+        Command::Man(arguments) => man::run(&arguments, Cli::command()),
     };
     exit.into()
 }
