@@ -24,7 +24,7 @@ pub fn exported(letter: &Letter) -> Value {
 
 /// The event alone on one line, as `postlane send --file` takes it; nothing where there is no JSON.
 ///
-/// With the id under which it was to be sent, where it has none of its own.
+/// With the id under which it was to be sent where it has none of its own, and without the recipients that were served.
 pub fn event_line(letter: &Letter) -> Option<String> {
     let mut event: Value = serde_json::from_slice(letter.record.value.as_deref()?).ok()?;
     let id = letter.event.as_ref().ok().map(|message| message.id.clone());
@@ -33,7 +33,28 @@ pub fn event_line(letter: &Letter) -> Option<String> {
     if let Some(id) = id.filter(|_| !has_id) {
         message.insert("id".to_owned(), id.into());
     }
+    if let Some(only) = letter.event.as_ref().ok().and_then(|message| message.only_recipients.as_ref()) {
+        let mut index = 0;
+        for field in ["to", "cc", "bcc"] {
+            let Some(value) = message.get_mut(field) else { continue };
+            keep(value, only, &mut index);
+        }
+    }
     Some(event.to_string())
+}
+
+/// Takes out the mailboxes that are not among `only`; the first of them is number `index`.
+fn keep(value: &mut Value, only: &[usize], index: &mut usize) {
+    let mut wanted = || {
+        *index += 1;
+        only.contains(&(*index - 1))
+    };
+    match value {
+        Value::String(text) if text.is_empty() || wanted() => {}
+        Value::String(_) => *value = json!([]),
+        Value::Array(list) => list.retain(|_| wanted()),
+        _ => {}
+    }
 }
 
 /// A header as a reader understands it: those of dead letters hold numbers.
