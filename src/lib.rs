@@ -28,6 +28,7 @@ pub mod mask;
 pub mod metrics;
 #[cfg(feature = "service")]
 pub mod pipeline;
+pub mod producer;
 #[cfg(feature = "service")]
 pub mod retry;
 #[cfg(feature = "service")]
@@ -41,6 +42,6 @@ pub mod smtp;
 mod tcp;
 #[cfg(feature = "service")]
 pub mod telemetry;
-#[cfg(feature = "smtp")]
+#[cfg(feature = "templates")]
 pub mod template;
 pub mod tls;
