@@ -16,7 +16,7 @@ mod scan;
 mod store;
 
 pub use desk::{Desk, Error};
-pub use export::{event_line, exported, header};
+pub use export::{event_lines, exported, header};
 pub use filter::Filter;
 pub use judge::{Lanes, Skip, Target, judge};
 pub use letter::{Letter, Original, Place};

@@ -148,7 +148,11 @@ impl Desk {
 
     /// Reads the whole topic.
     pub fn scan(&self) -> Scan {
-        Scan::new(&self.shared, &self.topic, self.ends.iter().map(|(&partition, &(start, end))| (partition, start, end)))
+        Scan::new(
+            &self.shared,
+            &self.topic,
+            self.ends.iter().map(|(&partition, &(start, end))| (partition, start, end)),
+        )
     }
 
     /// Reads the part of the topic in which the letters of a filter can be.
@@ -162,7 +166,8 @@ impl Desk {
             None => BTreeMap::new(),
         };
         let spans = self.ends.iter().filter_map(|(&partition, &(start, end))| {
-            let mut wanted = filter.places.iter().filter(|place| place.partition == partition).map(|place| place.offset);
+            let mut wanted =
+                filter.places.iter().filter(|place| place.partition == partition).map(|place| place.offset);
             let (from, to) = match (filter.places.is_empty(), wanted.next()) {
                 (true, _) => (start, end),
                 (false, Some(first)) => (first, wanted.last().unwrap_or(first).saturating_add(1)),

@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 
 use super::Letter;
-use crate::kafka::dead_letter::headers;
+use crate::{event::Message, kafka::dead_letter::headers};
 
 /// The letter with all that is in it: place, key, value and headers.
 pub fn exported(letter: &Letter) -> Value {
@@ -22,39 +22,46 @@ pub fn exported(letter: &Letter) -> Value {
     })
 }
 
-/// The event alone on one line, as `postlane send --file` takes it; nothing where there is no JSON.
+/// The event alone, as `postlane send --file` takes it; nothing where there is no event.
 ///
 /// With the id under which it was to be sent where it has none of its own, and without the recipients that were served.
-pub fn event_line(letter: &Letter) -> Option<String> {
-    let mut event: Value = serde_json::from_slice(letter.record.value.as_deref()?).ok()?;
-    let id = letter.event.as_ref().ok().map(|message| message.id.clone());
-    let message = event.get_mut("message")?.as_object_mut()?;
-    let has_id = message.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
-    if let Some(id) = id.filter(|_| !has_id) {
-        message.insert("id".to_owned(), id.into());
+/// That is one line, unless only blind copies are left: each of them gets its own, so that none sees the others.
+pub fn event_lines(letter: &Letter) -> Vec<String> {
+    let Ok(decoded) = &letter.event else { return Vec::new() };
+    let value = letter.record.value.as_deref().and_then(|value| serde_json::from_slice::<Value>(value).ok());
+    let Some(mut event) = value else { return Vec::new() };
+    let Some(message) = event.get_mut("message").and_then(Value::as_object_mut) else { return Vec::new() };
+    message.insert("id".to_owned(), decoded.id.as_str().into());
+    message.remove("retry_count");
+    let Some(only) = &decoded.only_recipients else { return vec![event.to_string()] };
+    let mut lists = remaining(decoded, only);
+    if lists[0].is_empty() {
+        lists.swap(0, 1);
     }
-    if let Some(only) = letter.event.as_ref().ok().and_then(|message| message.only_recipients.as_ref()) {
-        let mut index = 0;
-        for field in ["to", "cc", "bcc"] {
-            let Some(value) = message.get_mut(field) else { continue };
-            keep(value, only, &mut index);
-        }
+    let mut each = Vec::new();
+    if lists[0].is_empty() {
+        each.extend(std::mem::take(&mut lists[2]).into_iter().map(|blind| [vec![blind], Vec::new(), Vec::new()]));
+    } else {
+        each.push(lists);
     }
-    Some(event.to_string())
+    each.into_iter()
+        .map(|lists| {
+            let mut event = event.clone();
+            for (field, list) in ["to", "cc", "bcc"].into_iter().zip(lists) {
+                event["message"][field] = json!(list);
+            }
+            event.to_string()
+        })
+        .collect()
 }
 
-/// Takes out the mailboxes that are not among `only`; the first of them is number `index`.
-fn keep(value: &mut Value, only: &[usize], index: &mut usize) {
-    let mut wanted = || {
-        *index += 1;
-        only.contains(&(*index - 1))
-    };
-    match value {
-        Value::String(text) if text.is_empty() || wanted() => {}
-        Value::String(_) => *value = json!([]),
-        Value::Array(list) => list.retain(|_| wanted()),
-        _ => {}
-    }
+/// The mailboxes of to, cc and bcc that are among `only`.
+fn remaining(message: &Message, only: &[usize]) -> [Vec<String>; 3] {
+    let mut index = 0..;
+    [&message.to, &message.cc, &message.bcc].map(|list| {
+        let numbered = list.iter().zip(index.by_ref());
+        numbered.filter(|(_, index)| only.contains(index)).map(|(mailbox, _)| mailbox.to_string()).collect()
+    })
 }
 
 /// A header as a reader understands it: those of dead letters hold numbers.

@@ -20,7 +20,8 @@ impl Lanes {
     /// The lanes of these settings.
     pub fn new(settings: &config::Kafka) -> Self {
         Self {
-            topics: [&settings.topic_high, &settings.topic_normal, &settings.topic_low].map(|it| Arc::from(it.as_str())),
+            topics: [&settings.topic_high, &settings.topic_normal, &settings.topic_low]
+                .map(|it| Arc::from(it.as_str())),
             group: settings.group_id.clone(),
         }
     }

@@ -103,7 +103,11 @@ impl Letter {
     pub fn read(record: Record) -> Self {
         let mut flaws = Vec::new();
         let text = |name: &str| {
-            record.headers.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned()).filter(|it| !it.is_empty())
+            record
+                .headers
+                .get(name)
+                .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+                .filter(|it| !it.is_empty())
         };
         for name in [headers::STAGE, headers::REASON] {
             if text(name).is_none() {
@@ -174,12 +178,13 @@ impl Letter {
         match &self.event {
             Ok(message) => {
                 let all = message.to.iter().chain(&message.cc).chain(&message.bcc).enumerate();
-                let wanted = all.filter(|(index, _)| {
-                    message.only_recipients.as_ref().is_none_or(|only| only.contains(index))
-                });
+                let wanted =
+                    all.filter(|(index, _)| message.only_recipients.as_ref().is_none_or(|only| only.contains(index)));
                 wanted.map(|(_, mailbox)| mailbox.email.to_string()).collect()
             }
-            Err(_) => ["to", "cc", "bcc"].iter().filter_map(|name| self.field(name)).flat_map(|it| texts(&it)).collect(),
+            Err(_) => {
+                ["to", "cc", "bcc"].iter().filter_map(|name| self.field(name)).flat_map(|it| texts(&it)).collect()
+            }
         }
     }
 

@@ -129,8 +129,7 @@ impl Redrive {
         let (kept, _) = store.read().await?;
         let memory = Memory::new(&kept, desk.ends(), limit)
             .map_err(|source| Error::Memory { group: store.group().to_owned(), source })?;
-        let mut redrive =
-            Self { desk, store, options, kept, memory, sent: HashSet::new(), undecodable: 0, chosen: 0 };
+        let mut redrive = Self { desk, store, options, kept, memory, sent: HashSet::new(), undecodable: 0, chosen: 0 };
         redrive.survey().await?;
         Ok(redrive)
     }

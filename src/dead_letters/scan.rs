@@ -69,7 +69,9 @@ impl Scan {
             Box::new(RskafkaReader::new(shared.clone(), Arc::clone(topic), partition, Limits::new(MAX_WAIT, bytes)))
         };
         Self::over(
-            spans.into_iter().map(|(partition, next, end)| (reader(partition, bytes), reader(partition, 1), partition, next, end)),
+            spans
+                .into_iter()
+                .map(|(partition, next, end)| (reader(partition, bytes), reader(partition, 1), partition, next, end)),
         )
     }
 
@@ -96,10 +98,11 @@ impl Scan {
         for outcome in join_all(self.sources.iter_mut().map(Source::fill)).await {
             outcome?;
         }
-        let oldest = self.sources.iter_mut().filter(|it| !it.ahead.is_empty()).min_by_key(|it| match it.ahead.front() {
-            Some(Ahead::Record(record)) => (record.timestamp, it.partition),
-            _ => (chrono::DateTime::UNIX_EPOCH, it.partition),
-        });
+        let oldest =
+            self.sources.iter_mut().filter(|it| !it.ahead.is_empty()).min_by_key(|it| match it.ahead.front() {
+                Some(Ahead::Record(record)) => (record.timestamp, it.partition),
+                _ => (chrono::DateTime::UNIX_EPOCH, it.partition),
+            });
         let Some(source) = oldest else { return Ok(None) };
         let partition = source.partition;
         Ok(source.ahead.pop_front().map(|ahead| match ahead {

@@ -195,6 +195,8 @@ fn may_be_stored(error: &Error) -> bool {
                 | ProtocolError::NetworkException
         ),
         Error::Client(_) | Error::Timeout { .. } => true,
-        Error::Connect(_) | Error::UnknownTopic { .. } | Error::UnknownPartition { .. } | Error::LetInAgain { .. } => false,
+        Error::Connect(_) | Error::UnknownTopic { .. } | Error::UnknownPartition { .. } | Error::LetInAgain { .. } => {
+            false
+        }
     }
 }
