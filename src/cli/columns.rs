@@ -27,7 +27,7 @@ impl Column {
     }
 
     pub(super) const fn number(title: &'static str, rank: u8) -> Self {
-        Self { title, least: 1, right: true, rank }
+        Self { title, least: title.len(), right: true, rank }
     }
 }
 

@@ -60,16 +60,18 @@ impl Error {
     /// Whether it may go well later without anybody changing a setting.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Tls(_) | Self::NoTopic { .. } | Self::Memory { .. } => false,
             Self::Topics(topics::Error::Wire(error)) => error.is_retriable(),
-            Self::Topics(topics::Error::NoLeader { .. }) => true,
-            Self::Topics(_) => false,
             Self::Fetch(error) => matches!(error, FetchError::Unavailable { .. }),
             Self::Store(store::Error::Coordinator(error)) => {
                 error.is_retriable() || matches!(error, crate::kafka::coordinator::Error::LiveMembers { .. })
             }
-            Self::Store(store::Error::Refused { .. }) => false,
-            Self::Store(store::Error::Busy { .. } | store::Error::Overtaken { .. }) => true,
+            Self::Topics(topics::Error::NoLeader { .. })
+            | Self::Store(store::Error::Busy { .. } | store::Error::Overtaken { .. }) => true,
+            Self::Tls(_)
+            | Self::NoTopic { .. }
+            | Self::Memory { .. }
+            | Self::Topics(_)
+            | Self::Store(store::Error::Refused { .. }) => false,
         }
     }
 }
@@ -170,7 +172,7 @@ impl Desk {
                 filter.places.iter().filter(|place| place.partition == partition).map(|place| place.offset);
             let (from, to) = match (filter.places.is_empty(), wanted.next()) {
                 (true, _) => (start, end),
-                (false, Some(first)) => (first, wanted.last().unwrap_or(first).saturating_add(1)),
+                (false, Some(first)) => (first, wanted.next_back().unwrap_or(first).saturating_add(1)),
                 (false, None) => return None,
             };
             let from = from.max(start).max(since.get(&partition).copied().unwrap_or(start));

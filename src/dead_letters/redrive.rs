@@ -215,10 +215,9 @@ impl Redrive {
             Stop::Error(_) => Ok(()),
             _ => self.store.release().await,
         };
-        match released {
+        if let Err(error) = released {
             // all is remembered; the next redrive waits some seconds for the lease
-            Err(error) => tracing::debug!(%error, "the lease is not given back"),
-            Ok(()) => {}
+            tracing::debug!(%error, "the lease is not given back");
         }
         (summary, end)
     }
@@ -262,10 +261,11 @@ impl Redrive {
                         picked.extend(identity);
                         portion.add(*letter, identity, target);
                     }
-                    (_, Some(identity)) if self.memory.is_waiting(letter.place()) => {
-                        if self.sent.contains(&identity) || picked.contains(&identity) {
-                            portion.add_twin(letter.place(), identity);
-                        }
+                    (_, Some(identity))
+                        if self.memory.is_waiting(letter.place())
+                            && (self.sent.contains(&identity) || picked.contains(&identity)) =>
+                    {
+                        portion.add_twin(letter.place(), identity);
                     }
                     _ => {}
                 }
@@ -313,10 +313,11 @@ impl Redrive {
                 match timeout(BEAT, &mut sending).await {
                     Ok(told) => break told,
                     // an error of the moment is no reason to stop: the commit will tell
-                    Err(_) => match self.store.beat().await {
-                        Err(error @ store::Error::Overtaken { .. }) => lost = Some(error),
-                        Ok(()) | Err(_) => {}
-                    },
+                    Err(_) => {
+                        if let Err(error @ store::Error::Overtaken { .. }) = self.store.beat().await {
+                            lost = Some(error);
+                        }
+                    }
                 }
             }
         };

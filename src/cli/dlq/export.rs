@@ -25,7 +25,7 @@ Examples:
   # put the events right by hand, and send them anew
   postlane dlq export --events --reason bad-address > events.ndjson
   postlane send --file events.ndjson")]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     choice: Choice,
     /// Only letters that were not sent back yet

@@ -37,7 +37,7 @@ Examples:
   postlane dlq list --reason rejected --domain example.com --since 2h
   # how many of each template are waiting, with jq
   postlane dlq list --waiting --json | jq -r .template | sort | uniq -c")]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     choice: Choice,
     /// Only letters that were not sent back yet

@@ -44,7 +44,7 @@ Examples:
   postlane dlq redrive --template welcome
   postlane dlq redrive 0:1742 2:88
   postlane dlq redrive --all --rate 50/s --yes")]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     choice: Choice,
     /// All letters that were not sent back yet

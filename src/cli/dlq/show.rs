@@ -25,7 +25,7 @@ Examples:
   # the mail as it would go out now, in a mail reader
   postlane dlq show 0:1742 --eml > mail.eml
   postlane dlq show 0:1742 --raw | jq .message.data")]
-pub(super) struct Arguments {
+pub(in crate::cli) struct Arguments {
     /// The letters, by partition and offset in the dead letter topic
     #[arg(value_name = "PARTITION:OFFSET", required = true)]
     places: Vec<Place>,

@@ -15,11 +15,11 @@ use crate::cli::{
 /// The columns of a list.
 pub(super) const COLUMNS: [Column; 11] = [
     Column::text("PLACE", 5, 0),
-    Column::text("FAILED AT (UTC)", 11, 0),
-    Column::text("REASON", 8, 0),
+    Column::text("FAILED AT (UTC)", 19, 0),
+    Column::text("REASON", 16, 0),
     Column::text("STAGE", 8, 6),
-    Column::text("TEMPLATE", 8, 2),
-    Column::text("RECIPIENTS", 10, 3),
+    Column::text("TEMPLATE", 12, 2),
+    Column::text("RECIPIENTS", 12, 3),
     Column::number("TRIES", 7),
     Column::text("SMTP", 3, 5),
     Column::text("BACK", 4, 1),

@@ -74,7 +74,7 @@ impl Sender {
     /// Once `stop` is cancelled nothing is repeated any more; what is on its way is waited for.
     pub async fn send(&mut self, parcels: Vec<Parcel>, stop: &CancellationToken) -> Vec<Sent> {
         let count = parcels.len();
-        let mut groups: BTreeMap<(Arc<str>, i32), Vec<(usize, Record)>> = BTreeMap::new();
+        let mut groups: BTreeMap<_, Vec<(usize, Record)>> = BTreeMap::new();
         for (index, parcel) in parcels.into_iter().enumerate() {
             groups.entry((parcel.topic, parcel.partition)).or_default().push((index, parcel.record));
         }

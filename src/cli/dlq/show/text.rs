@@ -19,14 +19,19 @@ use crate::cli::{
 /// Bytes of a value that is no JSON that are shown.
 const SHOWN: usize = 2048;
 
+/// Columns for the names of facts, and for those of headers at the most.
+const FACTS: usize = 12;
+const NAMES: usize = 40;
+
 /// Bytes in a line of a dump.
 const LINE: usize = 16;
 
 pub(super) fn letter(letter: &Letter, desk: &Desk, marks: Option<&Marks>, kitchen: &Kitchen) -> String {
-    let mut page = Page { out: String::new(), terminal: Terminal::stdout() };
+    let mut page = Page { out: String::new(), terminal: Terminal::stdout(), names: FACTS };
     page.title(&format!("Letter {} of {}", letter.place(), desk.topic()));
     facts(&mut page, letter, marks);
     page.section("Headers");
+    page.names = letter.record.headers.keys().map(|name| name.chars().count()).max().unwrap_or_default().min(NAMES);
     for (name, value) in &letter.record.headers {
         let value = match dead_letters::header(name, value) {
             Value::String(text) => text,
@@ -34,6 +39,7 @@ pub(super) fn letter(letter: &Letter, desk: &Desk, marks: Option<&Marks>, kitche
         };
         page.fact(name, &value);
     }
+    page.names = FACTS;
     page.section("Event");
     match &letter.record.value {
         None => page.block("(no value)"),
@@ -125,6 +131,8 @@ fn facts(page: &mut Page, letter: &Letter, marks: Option<&Marks>) {
 struct Page {
     out: String,
     terminal: Terminal,
+    /// Columns for the names of facts.
+    names: usize,
 }
 
 impl Page {
@@ -140,7 +148,7 @@ impl Page {
 
     fn fact(&mut self, name: &str, value: &str) {
         let name = visible(name);
-        let pad = 12_usize.saturating_sub(name.chars().count());
+        let pad = self.names.saturating_sub(name.chars().count());
         let (start, end) = match self.terminal.colours {
             true => (format!("\x1b[{}m", Tone::Quiet.colour()), "\x1b[0m"),
             false => (String::new(), ""),
