@@ -5,7 +5,9 @@
 mod arguments;
 mod check;
 mod completions;
+mod columns;
 mod config;
+mod dlq;
 mod exit;
 mod healthcheck;
 mod man;
@@ -52,6 +54,9 @@ enum Command {
     Config,
     /// Ask the service at `HTTP_ADDR` whether it is ready, or lives; exit with 0 or 1
     Healthcheck(healthcheck::Arguments),
+    /// List, show and export the dead letters, and send them back
+    #[command(subcommand)]
+    Dlq(dlq::Command),
     /// Look after the lanes and the dead letter topic
     #[command(subcommand)]
     Topics(topics::Command),
@@ -68,6 +73,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, &from_variables(variables())),
         Command::Config => configured(|config| config::run(&config)),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
+        Command::Dlq(command) => dlq::run(&command, kafka_from_variables(variables())),
         Command::Topics(command) => topics::run(&command, kafka_from_variables(variables())),
         Command::Send(arguments) => send::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
