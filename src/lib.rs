@@ -26,6 +26,7 @@ pub mod mask;
 pub mod metrics;
 #[cfg(feature = "service")]
 pub mod pipeline;
+pub mod producer;
 #[cfg(feature = "service")]
 pub mod retry;
 #[cfg(feature = "service")]

@@ -8,6 +8,9 @@ mod address;
 mod body;
 mod error;
 mod header;
+#[cfg(feature = "templates")]
+mod make;
+mod redirect;
 
 use std::{collections::HashSet, fmt};
 
@@ -18,9 +21,12 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use self::address::is_plain;
 pub use self::error::ComposeError;
+#[cfg(feature = "templates")]
+pub use self::make::{MakeError, Step, make};
 use self::{
     address::Party,
     header::{Fields, Tokens},
+    redirect::Redirected,
 };
 use crate::{config, event::Message};
 
@@ -82,8 +88,8 @@ impl fmt::Debug for Recipient {
 
 /// Builds the mail.
 ///
-/// The header fields name all recipients (less bcc), the envelope those of [`Message::only_recipients`]. The subject
-/// is the message's own, or [`Rendered::subject`] where it has none or subjects may hold template expressions.
+/// The header fields name all recipients (less bcc), the envelope those of [`Message::only_recipients`]; with
+/// [`config::Mail::redirect_to`] both have that one mailbox alone. The subject is the message's own, or [`Rendered::subject`] where it has none or subjects may hold template expressions.
 ///
 /// # Errors
 /// [`ComposeError`] for what may not go into a mail; it names the field and shows no address.
@@ -97,14 +103,16 @@ pub fn compose(message: &Message, rendered: Rendered, settings: &config::Mail) -
     let cc = address::parties(&message.cc, "message.cc")?;
     let bcc = address::parties(&message.bcc, "message.bcc")?;
     let reply_to = address::parties(&message.reply_to, "message.reply_to")?;
-    let recipients = envelope([&to, &cc, &bcc], message.only_recipients.as_deref())?;
+    let mut recipients = envelope([&to, &cc, &bcc], message.only_recipients.as_deref())?;
+    let redirected = Redirected::new(settings, [&to, &cc, &bcc], message.only_recipients.as_deref(), &mut recipients)?;
+    let (to, cc) = redirected.as_ref().map_or((&to, &cc), Redirected::shown);
     let subject = subject(message, rendered.subject, settings)?;
     let message_id = message_id(&message.id, from.address.domain());
 
     let mut fields = Fields::default();
     fields.push("Date", &Tokens::raw(date(message.timestamp)));
     fields.push("From", &Tokens::parties(std::slice::from_ref(&from)));
-    for (name, parties) in [("Reply-To", &reply_to), ("To", &to), ("Cc", &cc)] {
+    for (name, parties) in [("Reply-To", &reply_to), ("To", to), ("Cc", cc)] {
         if !parties.is_empty() {
             fields.push(name, &Tokens::parties(parties));
         }
@@ -112,6 +120,9 @@ pub fn compose(message: &Message, rendered: Rendered, settings: &config::Mail) -
     fields.push("Subject", &Tokens::text("Subject", &subject));
     fields.push("Message-ID", &Tokens::raw(message_id.clone()));
     fields.push("Auto-Submitted", &Tokens::raw("auto-generated".to_owned()));
+    if let Some(redirected) = &redirected {
+        redirected.name_recipients(&mut fields);
+    }
     header::extra(&message.headers, &mut fields)?;
     fields.push("MIME-Version", &Tokens::raw("1.0".to_owned()));
     let mut bytes = fields.into_bytes();

@@ -1,0 +1,4 @@
+//! Publishing mails from an application.
+
+mod partitions;
+mod publisher;
