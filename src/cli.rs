@@ -4,8 +4,8 @@
 
 mod arguments;
 mod check;
-mod completions;
 mod columns;
+mod completions;
 mod config;
 mod dlq;
 mod exit;
@@ -15,6 +15,7 @@ mod runtime;
 mod send;
 mod serve;
 mod table;
+mod templates;
 mod terminal;
 mod topics;
 
@@ -57,6 +58,9 @@ enum Command {
     /// List, show and export the dead letters, and send them back
     #[command(subcommand)]
     Dlq(dlq::Command),
+    /// List, check, render and preview templates; needs neither brokers nor a relay
+    #[command(subcommand)]
+    Templates(templates::Command),
     /// Look after the lanes and the dead letter topic
     #[command(subcommand)]
     Topics(topics::Command),
@@ -74,6 +78,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Config => configured(|config| config::run(&config)),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
         Command::Dlq(command) => dlq::run(&command, kafka_from_variables(variables())),
+        Command::Templates(command) => templates::run(&command),
         Command::Topics(command) => topics::run(&command, kafka_from_variables(variables())),
         Command::Send(arguments) => send::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
