@@ -19,15 +19,19 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 
 use lettre::{Address, message::Mailbox};
 
-pub use env::kafka_from_variables;
 #[cfg(feature = "smtp")]
 pub use env::mail_from_variables;
 #[cfg(feature = "service")]
 pub use env::{from_variables, http_addr};
+pub use env::{kafka_from_variables, producer_from_variables};
 pub(crate) use reader::shown;
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use security::{Login, PasswordMechanism, Security, TokenEndpoint, TokenSource};
+pub(crate) use values::duration_text;
+pub use values::parse_duration;
+
+use crate::mask;
 
 /// What is logged where `RUST_LOG` says nothing: rskafka tells every connection at INFO.
 #[cfg(feature = "service")]
@@ -44,6 +48,8 @@ pub struct Config {
     pub mail: Mail,
     /// Attempts and their delays.
     pub retry: Retry,
+    /// How applications publish.
+    pub publish: Publish,
     /// Traces of mails.
     pub telemetry: Telemetry,
     /// Shares of the high, normal and low lane; each 1..=1000.
@@ -56,6 +62,58 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Filter in `tracing_subscriber::EnvFilter` syntax (`RUST_LOG`).
     pub log_filter: String,
+}
+
+/// The settings of an application that publishes mails.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    /// Ways, limits, checks.
+    pub publish: Publish,
+    /// Brokers and topics; no brokers where mails do not go through Kafka.
+    pub kafka: Kafka,
+    /// The relay, where mails can go straight to it.
+    pub smtp: Option<Smtp>,
+    /// What goes into every mail.
+    pub mail: Mail,
+}
+
+/// How applications publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish {
+    /// Whether mails go through Kafka; otherwise they go straight by SMTP.
+    pub kafka_enabled: bool,
+    /// What becomes of a mail that Kafka does not take in time.
+    pub fallback: Fallback,
+    /// Time that Kafka has for a mail.
+    pub timeout: Duration,
+    /// Longest time for which further mails are waited for, so that more of them go in one request; 0 is none.
+    pub linger: Duration,
+    /// Mails that wait for the brokers' answer.
+    pub buffer_records: usize,
+    /// Their bytes.
+    pub buffer_bytes: usize,
+    /// What becomes of a mail that finds no room.
+    pub when_full: WhenFull,
+    /// Whether mails are rendered before they leave.
+    pub check_templates: bool,
+}
+
+/// What becomes of a mail that Kafka does not take in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// The application is told.
+    None,
+    /// It goes straight by SMTP.
+    Smtp,
+}
+
+/// What becomes of a mail that finds no room in the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits for its time.
+    Wait,
+    /// It is refused at once.
+    Error,
 }
 
 /// How log lines look.
@@ -175,6 +233,11 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
+    /// Reads `14/s`, `600/min` or `50000/h`; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        values::rate_limit(text)
+    }
+
     /// Mails a second, taken over the whole span.
     pub fn per_second(&self) -> f64 {
         f64::from(self.count) / self.per.as_secs_f64()
@@ -280,12 +343,23 @@ pub struct Mail {
     pub from: Option<Mailbox>,
     /// Envelope sender of all mails; otherwise the address of From.
     pub envelope_from: Option<Address>,
+    /// The one mailbox that every mail goes to in place of its recipients.
+    pub redirect_to: Option<Mailbox>,
     /// Largest mail in bytes.
     pub max_size: usize,
     /// Whether `message.subject` may hold template expressions.
     pub subject_templates: bool,
     /// Folder whose templates override the built-in ones.
     pub templates_dir: Option<PathBuf>,
+}
+
+impl Mail {
+    /// What an operator should know of these settings although they are allowed.
+    pub fn warning(&self) -> Option<String> {
+        let mailbox = self.redirect_to.as_ref()?;
+        let address = mask::address(&mailbox.email);
+        Some(format!("MAIL_REDIRECT_TO is set: every mail goes to {address} alone, and none to its recipients"))
+    }
 }
 
 /// Attempts and their delays.

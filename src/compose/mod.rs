@@ -6,22 +6,25 @@
 
 mod address;
 mod body;
+mod checks;
 mod error;
 mod header;
+#[cfg(feature = "templates")]
+mod make;
+mod redirect;
 
 use std::{collections::HashSet, fmt};
 
 use chrono::{DateTime, Utc};
 use data_encoding::{Encoding, Specification};
-use lettre::Address;
+use lettre::{Address, message::Mailbox};
 use sha2::{Digest, Sha256};
 
-pub(crate) use self::address::is_plain;
 pub use self::error::ComposeError;
-use self::{
-    address::Party,
-    header::{Fields, Tokens},
-};
+#[cfg(feature = "templates")]
+pub use self::make::{MakeError, Step, make};
+use self::{address::Party, checks::Parties, redirect::Redirected};
+pub(crate) use self::{address::is_plain, checks::problems};
 use crate::{config, event::Message};
 
 /// Recipients of one mail at the most: what every server must take (RFC 5321 4.5.3.1.8).
@@ -82,44 +85,25 @@ impl fmt::Debug for Recipient {
 
 /// Builds the mail.
 ///
-/// The header fields name all recipients (less bcc), the envelope those of [`Message::only_recipients`]. The subject
-/// is the message's own, or [`Rendered::subject`] where it has none or subjects may hold template expressions.
+/// The header fields name all recipients (less bcc), the envelope those of [`Message::only_recipients`]; with
+/// [`config::Mail::redirect_to`] both have that one mailbox alone. The subject is the message's own, or [`Rendered::subject`] where it has none or subjects may hold template expressions.
 ///
 /// # Errors
 /// [`ComposeError`] for what may not go into a mail; it names the field and shows no address.
 pub fn compose(message: &Message, rendered: Rendered, settings: &config::Mail) -> Result<Mail, ComposeError> {
-    let count = message.to.len() + message.cc.len() + message.bcc.len();
-    if count > MAX_RECIPIENTS {
-        return Err(ComposeError::too_large(format!("{count} recipients, at most {MAX_RECIPIENTS}")));
-    }
-    let from = sender(message, settings)?;
-    let to = address::parties(&message.to, "message.to")?;
-    let cc = address::parties(&message.cc, "message.cc")?;
-    let bcc = address::parties(&message.bcc, "message.bcc")?;
-    let reply_to = address::parties(&message.reply_to, "message.reply_to")?;
-    let recipients = envelope([&to, &cc, &bcc], message.only_recipients.as_deref())?;
+    let mut found = Vec::new();
+    let parties = checks::parties(message, settings.from.as_ref(), &mut found);
+    let Some(parties) = parties.filter(|_| found.is_empty()) else { return Err(first(found)) };
+    let Parties { from, to, cc, bcc, .. } = &parties;
+    let only = message.only_recipients.as_deref();
+    let mut recipients = envelope([to, cc, bcc], only)?;
+    let redirected = Redirected::new(settings, &parties, only, &mut recipients)?;
     let subject = subject(message, rendered.subject, settings)?;
     let message_id = message_id(&message.id, from.address.domain());
-
-    let mut fields = Fields::default();
-    fields.push("Date", &Tokens::raw(date(message.timestamp)));
-    fields.push("From", &Tokens::parties(std::slice::from_ref(&from)));
-    for (name, parties) in [("Reply-To", &reply_to), ("To", &to), ("Cc", &cc)] {
-        if !parties.is_empty() {
-            fields.push(name, &Tokens::parties(parties));
-        }
-    }
-    fields.push("Subject", &Tokens::text("Subject", &subject));
-    fields.push("Message-ID", &Tokens::raw(message_id.clone()));
-    fields.push("Auto-Submitted", &Tokens::raw("auto-generated".to_owned()));
-    header::extra(&message.headers, &mut fields)?;
-    fields.push("MIME-Version", &Tokens::raw("1.0".to_owned()));
-    let mut bytes = fields.into_bytes();
-    if bytes.len() > MAX_HEADER_SIZE {
-        return Err(ComposeError::too_large(format!(
-            "header fields of {} bytes, at most {MAX_HEADER_SIZE}",
-            bytes.len()
-        )));
+    let named = (subject.as_str(), message_id.clone());
+    let mut bytes = checks::fields(message, &parties, redirected.as_ref(), named, &mut found);
+    if !found.is_empty() {
+        return Err(first(found));
     }
 
     let boundary = || format!("=_{}", digest("boundary", &message.id));
@@ -129,17 +113,14 @@ pub fn compose(message: &Message, rendered: Rendered, settings: &config::Mail) -
     }
     let envelope_from = match &settings.envelope_from {
         Some(address) => address::ascii(address, "MAIL_ENVELOPE_FROM")?,
-        None => from.address,
+        None => parties.from.address,
     };
     Ok(Mail { message_id, envelope_from, recipients, bytes })
 }
 
-fn sender(message: &Message, settings: &config::Mail) -> Result<Party, ComposeError> {
-    match (&message.from, &settings.from) {
-        (Some(mailbox), _) => address::party(mailbox, "message.from"),
-        (None, Some(mailbox)) => address::party(mailbox, "MAIL_FROM"),
-        (None, None) => Err(ComposeError::bad_address("message.from", "is absent and MAIL_FROM is not set")),
-    }
+/// The problem that the dead letter names.
+fn first(found: Vec<ComposeError>) -> ComposeError {
+    found.into_iter().next().expect("what stops a mail was found")
 }
 
 /// Who is served: each address once, at its first place among those that are asked for.
@@ -175,10 +156,7 @@ fn subject(message: &Message, rendered: Option<String>, settings: &config::Mail)
     if subject.trim().is_empty() {
         return Err(ComposeError::malformed("message.subject", "is absent and the template has none"));
     }
-    if header::has_controls(&subject) {
-        return Err(ComposeError::bad_header("message.subject", header::CONTROLS));
-    }
-    Ok(subject.trim_matches(' ').to_owned())
+    checks::subject(&subject)
 }
 
 /// The event's time (RFC 5322 3.6.1: when the author was done), in years that the format can show.
@@ -193,6 +171,11 @@ fn date(timestamp: DateTime<Utc>) -> String {
 /// `<` first 32 characters of base32 (RFC 4648, lower case) of SHA-256 of the id `@` domain `>`.
 pub fn message_id(id: &str, domain: &str) -> String {
     format!("<{}@{domain}>", digest("", id))
+}
+
+/// The same for this sender, whose domain may be beyond ASCII; `None` where it is none that mail can come from.
+pub(crate) fn message_id_from(id: &str, from: &Mailbox) -> Option<String> {
+    address::ascii(&from.email, "message.from").ok().map(|address| message_id(id, address.domain()))
 }
 
 fn digest(purpose: &str, id: &str) -> String {

@@ -109,6 +109,15 @@ impl Connector {
         Ok(Self { access, max_frame, ..Self::plaintext(settings.brokers.clone()) })
     }
 
+    /// Reaches the brokers at these addresses, `host:port`, in this way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connector::new`].
+    pub fn secured(brokers: Vec<String>, security: config::Security) -> Result<Self, tls::Error> {
+        Ok(Self { access: Arc::new(Access::new(security)?), ..Self::plaintext(brokers) })
+    }
+
     /// Reaches the brokers at these addresses, `host:port`, over plain TCP, for programs without the service's settings.
     pub fn plaintext(brokers: Vec<String>) -> Self {
         Self { brokers, access: Arc::default(), max_frame: MIN_MAX_FRAME, first: Arc::default() }

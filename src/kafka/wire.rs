@@ -288,6 +288,13 @@ impl Connection {
         self.in_step && self.until.is_none_or(|until| Instant::now() < until)
     }
 
+    /// Ends when the other side closes the connection or says something that it was not asked, which is as bad; the
+    /// connection is out of step then.
+    pub(crate) async fn unasked(&mut self) {
+        let _ = self.stream.read_u8().await;
+        self.in_step = false;
+    }
+
     /// Whether the broker knows the API at all.
     pub fn knows(&self, api: ApiKey) -> bool {
         self.versions.contains_key(&(api as i16))

@@ -1,0 +1,572 @@
+//! The task that writes the records of one topic.
+//!
+//! Owns the connections to the leaders of its partitions, one request on each at a time, and what becomes of a batch
+//! whose answer is bad or never comes. What comes while a request is on its way goes with the next one, so that batches
+//! grow with the load and a lone record waits for nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use kafka_protocol::{ResponseError, messages::ProduceResponse};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use super::{
+    NotStored, Published, Topic, Trouble,
+    batch::{Batch, Identity, Stamp},
+    link::{self, Identified, Link, LinkState, Opened, WriteError, Written},
+    verdict::{Verdict, verdict},
+};
+use crate::{
+    delay::Delays,
+    foreign::clean,
+    kafka::wire,
+    producer::partitions::{Routes, Unrouted},
+};
+
+/// Most bytes for one partition in a request; topics take batches of 1 MiB unless they are set otherwise.
+const BATCH_BYTES: usize = 256 * 1024;
+/// Least of them after a topic has refused batches as too large.
+const LEAST_BATCH_BYTES: usize = 8 * 1024;
+/// Most bytes in a request, unless a single record has more.
+const REQUEST_BYTES: usize = 1024 * 1024;
+
+/// Age at which the partitions are asked for again, so that new ones are noticed.
+const ROUTES_AGE: Duration = Duration::from_secs(300);
+/// Time for which a topic may be missing: one that was made just now is not known to all brokers yet.
+const MISSING: Duration = Duration::from_millis(500);
+/// Time between two looks for records whose callers have gone elsewhere.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Time for which we write without an identity where none could be had.
+const WITHOUT: Duration = Duration::from_secs(30);
+
+/// First and longest pause of what the brokers cannot do now.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
+
+/// Records in a request from which on their callers are waited for before the next one.
+const MANY: usize = 16;
+
+enum Done {
+    Routed(Result<Routes, Unrouted>),
+    Opened(Opened),
+    Written(Written),
+}
+
+/// Who we are for the brokers.
+enum Known {
+    Unknown,
+    As(Identity),
+    /// Nobody, until then.
+    Nobody(Instant),
+}
+
+/// What is to be known of a partition beside its records.
+struct Partition {
+    /// A batch that may be stored, and is to go again before all others.
+    in_doubt: Option<Batch>,
+    /// Identity of the last batch, and the number that follows its last record.
+    next: Option<(Identity, i32)>,
+    not_before: Instant,
+    delays: Delays,
+}
+
+impl Partition {
+    /// The stamp of the next batch, of so many records.
+    fn stamp(&mut self, identity: Option<Identity>, count: usize) -> Option<Stamp> {
+        let identity = identity?;
+        let sequence = self.next.filter(|(of, _)| *of == identity).map_or(0, |(_, next)| next);
+        let after = sequence.checked_add(i32::try_from(count).ok()?)?;
+        self.next = Some((identity, after));
+        Some(Stamp { identity, sequence })
+    }
+}
+
+pub(super) struct Task {
+    topic: Arc<Topic>,
+    routes: Option<Routes>,
+    /// The routes have led to the wrong place.
+    stale: bool,
+    asking: bool,
+    ask_not_before: Instant,
+    ask_delays: Delays,
+    missing_since: Option<Instant>,
+    links: HashMap<i32, Link>,
+    partitions: BTreeMap<i32, Partition>,
+    known: Known,
+    batch_bytes: usize,
+    /// Partition that comes first in the next request, so that none is always last.
+    turn: i32,
+    swept: Instant,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// When to look again although nothing has happened.
+    alarm: Option<Instant>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.topic.queue.leave();
+    }
+}
+
+impl Task {
+    pub(super) fn new(topic: Arc<Topic>) -> Self {
+        let now = Instant::now();
+        Self {
+            topic,
+            routes: None,
+            stale: false,
+            asking: false,
+            ask_not_before: now,
+            ask_delays: Delays::doubling(FIRST_PAUSE, MAX_PAUSE),
+            missing_since: None,
+            links: HashMap::new(),
+            partitions: BTreeMap::new(),
+            known: Known::Unknown,
+            batch_bytes: BATCH_BYTES,
+            turn: 0,
+            swept: now,
+            work: FuturesUnordered::new(),
+            alarm: None,
+        }
+    }
+
+    /// Writes until the publisher is gone.
+    pub(super) async fn run(mut self) {
+        let topic = Arc::clone(&self.topic);
+        loop {
+            self.alarm = None;
+            self.dispatch(Instant::now());
+            let alarm = self.alarm;
+            tokio::select! {
+                () = topic.stop.notified() => return,
+                () = topic.queue.wake.notified() => {}
+                Some(done) = self.work.next(), if !self.work.is_empty() => self.finished(done),
+                () = async { sleep_until(alarm.unwrap_or_else(Instant::now)).await }, if alarm.is_some() => {}
+            }
+        }
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        self.alarm = Some(self.alarm.map_or(at, |alarm| alarm.min(at)));
+    }
+
+    fn finished(&mut self, done: Done) {
+        let now = Instant::now();
+        match done {
+            Done::Routed(outcome) => self.routed(outcome, now),
+            Done::Opened(opened) => self.opened(opened, now),
+            Done::Written(written) => self.written(written, now),
+        }
+    }
+
+    /// Starts all that can be started now.
+    fn dispatch(&mut self, now: Instant) {
+        let warm = self.topic.queue.readiness_is_asked();
+        let mut waiting = self.topic.queue.partitions();
+        self.drop_abandoned(now);
+        waiting.extend(self.partitions.iter().filter(|(_, it)| it.in_doubt.is_some()).map(|(index, _)| *index));
+        waiting.sort_unstable();
+        waiting.dedup();
+        if waiting.is_empty() && !warm {
+            return;
+        }
+        if now >= self.swept + SWEEP {
+            self.swept = now;
+            self.topic.queue.sweep(now);
+        }
+        self.wake_at(now + SWEEP);
+        let aged = self.routes.as_ref().is_none_or(|routes| now >= routes.at + ROUTES_AGE);
+        if (aged || self.stale) && !self.asking {
+            if now >= self.ask_not_before {
+                self.ask();
+            } else {
+                self.wake_at(self.ask_not_before);
+            }
+        }
+        let Some(routes) = &self.routes else { return };
+        let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        if warm {
+            by_leader.extend(routes.leaders.values().map(|leader| (*leader, Vec::new())));
+        }
+        let (ready, mut alarm) = (|it: &Partition| it.not_before <= now, None::<Instant>);
+        let mut without_leader = false;
+        for partition in waiting {
+            if let Some(state) = self.partitions.get(&partition).filter(|it| !ready(it)) {
+                alarm = Some(alarm.map_or(state.not_before, |alarm| alarm.min(state.not_before)));
+                continue;
+            }
+            match routes.leaders.get(&partition) {
+                Some(leader) => by_leader.entry(*leader).or_default().push(partition),
+                None => without_leader = true,
+            }
+        }
+        if without_leader && !self.stale {
+            self.stale = true;
+            self.topic
+                .queue
+                .set_trouble(Trouble::passing(format!("a partition of topic {} has no leader", self.topic.name)));
+            alarm = Some(now);
+        }
+        if let Some(alarm) = alarm {
+            self.wake_at(alarm);
+        }
+        let mut all_stand = true;
+        for (broker, partitions) in by_leader {
+            all_stand &= self.serve(broker, &partitions, now);
+        }
+        if warm && all_stand {
+            self.topic.queue.is_ready();
+        }
+    }
+
+    fn ask(&mut self) {
+        self.asking = true;
+        let known = self.routes.iter().flat_map(|routes| routes.addresses.values().cloned()).collect();
+        let (connector, topic) = (self.topic.connector.clone(), Arc::clone(&self.topic));
+        self.work.push(Box::pin(async move { Done::Routed(Routes::ask(connector, known, &topic.name).await) }));
+    }
+
+    /// Brings the connection to a broker on, or writes to it; whether it stands.
+    fn serve(&mut self, broker: i32, partitions: &[i32], now: Instant) -> bool {
+        let identify = match self.known {
+            Known::Unknown => true,
+            Known::As(_) => false,
+            Known::Nobody(until) => until <= now,
+        };
+        let link = self.links.entry(broker).or_insert_with(|| Link::new(now));
+        link.check(now);
+        match &link.state {
+            LinkState::Opening => false,
+            LinkState::Busy => true,
+            LinkState::Closed(until) if *until > now => {
+                let until = *until;
+                self.wake_at(until);
+                false
+            }
+            LinkState::Closed(_) => {
+                self.open(broker, None, identify);
+                false
+            }
+            LinkState::Idle(..) => {
+                let LinkState::Idle(connection, _) = std::mem::replace(&mut link.state, LinkState::Busy) else {
+                    unreachable!("just matched")
+                };
+                if identify {
+                    self.open(broker, Some(connection), true);
+                    return false;
+                }
+                let (last, answered) = link.last;
+                let until = answered + self.topic.linger;
+                let hold = last >= MANY && now < until && self.topic.queue.len() < last;
+                let batches = if partitions.is_empty() || hold { Vec::new() } else { self.batches(partitions, now) };
+                if batches.is_empty() {
+                    if hold {
+                        self.wake_at(until);
+                    }
+                    self.link(broker).state = LinkState::Idle(connection, answered);
+                } else {
+                    self.write(broker, connection, batches, now);
+                }
+                true
+            }
+        }
+    }
+
+    fn link(&mut self, broker: i32) -> &mut Link {
+        self.links.entry(broker).or_insert_with(|| Link::new(Instant::now()))
+    }
+
+    fn open(&mut self, broker: i32, connection: Option<Box<wire::Connection>>, identify: bool) {
+        let address = self.routes.as_ref().and_then(|routes| routes.addresses.get(&broker)).cloned();
+        let Some(address) = address else {
+            self.stale = true;
+            return;
+        };
+        self.link(broker).state = LinkState::Opening;
+        let connector = self.topic.connector.clone();
+        self.work.push(Box::pin(async move {
+            Done::Opened(link::open(broker, address, connector, connection, identify).await)
+        }));
+    }
+
+    fn partition(&mut self, index: i32, now: Instant) -> &mut Partition {
+        self.partitions.entry(index).or_insert_with(|| Partition {
+            in_doubt: None,
+            next: None,
+            not_before: now,
+            delays: Delays::doubling(FIRST_PAUSE, MAX_PAUSE),
+        })
+    }
+
+    /// What goes to these partitions next. All of it counts as on the wire from now on.
+    fn batches(&mut self, partitions: &[i32], now: Instant) -> Vec<Batch> {
+        let start = partitions.partition_point(|partition| *partition < self.turn);
+        let (mut batches, mut room) = (Vec::new(), REQUEST_BYTES);
+        for &index in partitions[start..].iter().chain(&partitions[..start]) {
+            self.turn = index;
+            if room == 0 {
+                break;
+            }
+            let limit = self.batch_bytes.min(room);
+            if let Some(batch) = self.batch(index, limit, now) {
+                room = room.saturating_sub(batch.size());
+                batches.push(batch);
+            }
+        }
+        batches
+    }
+
+    fn batch(&mut self, index: i32, limit: usize, now: Instant) -> Option<Batch> {
+        let identity = match self.known {
+            Known::As(identity) => Some(identity),
+            Known::Unknown | Known::Nobody(_) => None,
+        };
+        let partition = self.partition(index, now);
+        // with its stamp the same records go again, and the broker stores them once
+        if let Some(mut batch) = partition.in_doubt.take() {
+            if batch.stamp.is_none() {
+                batch.keep_awaited(now);
+                batch.restamp(partition.stamp(identity, batch.orders.len()));
+            }
+            return Some(batch);
+        }
+        let orders = self.topic.queue.take(index, limit, now);
+        if orders.is_empty() {
+            return None;
+        }
+        let stamp = self.partition(index, now).stamp(identity, orders.len());
+        if stamp.is_none() && identity.is_some() {
+            // two thousand million records have gone by
+            self.known = Known::Unknown;
+        }
+        match Batch::new(index, orders, stamp) {
+            Ok(batch) => Some(batch),
+            Err((orders, why)) => {
+                self.partition(index, now).next = stamp.map(|stamp| (stamp.identity, stamp.sequence));
+                let refused = Published::NotStored(NotStored::Refused(Trouble::passing(why)));
+                for (_, order) in orders {
+                    order.answer(refused.clone());
+                }
+                None
+            }
+        }
+    }
+
+    fn write(&mut self, broker: i32, connection: Box<wire::Connection>, batches: Vec<Batch>, now: Instant) {
+        let until = batches.iter().filter_map(|batch| batch.deadline(now)).max().unwrap_or(now);
+        let topic = Arc::clone(&self.topic);
+        self.link(broker).state = LinkState::Busy;
+        self.work.push(Box::pin(async move {
+            Done::Written(link::write(broker, connection, &topic.name, batches, until).await)
+        }));
+    }
+
+    fn routed(&mut self, outcome: Result<Routes, Unrouted>, now: Instant) {
+        self.asking = false;
+        match outcome {
+            Ok(routes) => {
+                debug!(topic = %self.topic.name, partitions = routes.count, "partitions are known");
+                self.topic.queue.set_count(routes.count);
+                let unsettled = routes.leaders.len() < routes.count as usize;
+                // what was just found out is not asked for again at once
+                self.ask_not_before = now + self.ask_delays.advance();
+                if !unsettled {
+                    self.stale = false;
+                }
+                self.links.retain(|broker, link| {
+                    routes.addresses.contains_key(broker) || matches!(link.state, LinkState::Busy | LinkState::Opening)
+                });
+                self.missing_since = None;
+                self.routes = Some(routes);
+                return;
+            }
+            Err(Unrouted::Missing) => {
+                let since = *self.missing_since.get_or_insert(now);
+                let why = format!(
+                    "the brokers list no topic {}: it is missing, or this user may not describe it",
+                    self.topic.name
+                );
+                let trouble = Trouble::setup(why);
+                if now >= since + MISSING {
+                    self.routes = None;
+                    self.topic.queue.refuse_all(&NotStored::Refused(trouble.clone()));
+                }
+                self.topic.queue.set_trouble(trouble);
+            }
+            Err(Unrouted::Denied(why)) => {
+                let why = format!("topic {}: {why}", self.topic.name);
+                self.topic.queue.refuse_all(&NotStored::Refused(Trouble::setup(why)));
+            }
+            Err(Unrouted::Unavailable(trouble)) => {
+                self.missing_since = None;
+                self.topic.queue.set_trouble(trouble);
+            }
+        }
+        self.ask_not_before = now + self.ask_delays.advance();
+    }
+
+    fn opened(&mut self, opened: Opened, now: Instant) {
+        match opened.identified {
+            Identified::Unasked => {}
+            Identified::As(identity) => self.known = Known::As(identity),
+            Identified::Not { for_good } => {
+                if for_good {
+                    debug!(topic = %self.topic.name, "the brokers sort out no repetitions for us");
+                }
+                self.known = Known::Nobody(now + if for_good { ROUTES_AGE } else { WITHOUT });
+            }
+        }
+        match opened.connection {
+            Ok(connection) => {
+                let link = self.link(opened.broker);
+                link.state = LinkState::Idle(connection, now);
+            }
+            Err(error) => self.lost(opened.broker, error.into(), now),
+        }
+    }
+
+    /// A connection has failed: perhaps the partitions have other leaders by now.
+    fn lost(&mut self, broker: i32, trouble: Trouble, now: Instant) {
+        debug!(topic = %self.topic.name, broker, %trouble, "a connection to a broker failed");
+        self.topic.queue.set_trouble(trouble);
+        self.link(broker).failed(now);
+        self.stale = true;
+    }
+
+    fn written(&mut self, written: Written, now: Instant) {
+        let Written { broker, batches, outcome } = written;
+        let count = batches.iter().map(|batch| batch.orders.len()).sum();
+        match outcome {
+            Ok((connection, response)) => {
+                let link = self.link(broker);
+                link.state = LinkState::Idle(connection, now);
+                link.delays.reset();
+                link.last = (count, now);
+                for batch in batches {
+                    self.answered(batch, &response, now);
+                }
+            }
+            Err(WriteError { trouble, sent }) => {
+                for batch in batches {
+                    if sent { self.doubt(batch, now) } else { self.back(batch, now) }
+                }
+                self.lost(broker, trouble, now);
+            }
+        }
+    }
+
+    fn answered(&mut self, batch: Batch, response: &ProduceResponse, now: Instant) {
+        let mut answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        let Some(answer) = answers.find(|answer| answer.index == batch.partition) else {
+            return self.doubt(batch, now);
+        };
+        let Some(code) = ResponseError::try_from_code(answer.error_code) else {
+            self.topic.queue.set_trouble(None);
+            let partition = self.partition(batch.partition, now);
+            partition.delays.reset();
+            self.ask_delays.reset();
+            return batch.stored(&self.topic.name, answer.base_offset);
+        };
+        let said = answer.error_message.as_ref().map_or_else(|| code.to_string(), |text| clean(text, &[]));
+        let why = format!("topic {} partition {}: {said}", self.topic.name, batch.partition);
+        debug!(why, code = answer.error_code, "the broker refuses a batch");
+        match verdict(code) {
+            Verdict::Stored => batch.stored(&self.topic.name, -1),
+            Verdict::Elsewhere => {
+                self.topic.queue.set_trouble(Trouble::passing(why));
+                self.stale = true;
+                self.back(batch, now);
+            }
+            Verdict::Later => {
+                self.topic.queue.set_trouble(Trouble::passing(why));
+                self.back(batch, now);
+            }
+            Verdict::Doubt => {
+                self.topic.queue.set_trouble(Trouble::passing(why));
+                self.doubt(batch, now);
+            }
+            Verdict::Stamp => {
+                warn!(why, "the broker has lost track of what we wrote; going on under a new producer id");
+                self.forget(batch.partition, batch.stamp);
+                let mut batch = batch;
+                batch.stamp = None;
+                self.back(batch, now);
+            }
+            Verdict::Content if batch.orders.len() > 1 && !batch.doubtful => {
+                if matches!(code, ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge) {
+                    self.batch_bytes = (batch.size() / 2).max(LEAST_BATCH_BYTES);
+                }
+                let mut batch = batch;
+                for (_, order) in &mut batch.orders {
+                    order.alone = true;
+                }
+                self.unwritten(batch);
+            }
+            refused @ (Verdict::Content | Verdict::Denied) => {
+                self.roll_back(&batch);
+                let trouble = Trouble { why: why.into(), setup: refused == Verdict::Denied };
+                batch.refused(&NotStored::Refused(trouble));
+            }
+        }
+    }
+
+    /// It was not stored by this try and goes again after a while.
+    fn back(&mut self, batch: Batch, now: Instant) {
+        let partition = self.partition(batch.partition, now);
+        partition.not_before = now + partition.delays.advance();
+        if batch.doubtful {
+            partition.in_doubt = Some(batch);
+        } else {
+            self.unwritten(batch);
+        }
+    }
+
+    /// It was never stored: its records can be withdrawn again.
+    fn unwritten(&mut self, batch: Batch) {
+        self.roll_back(&batch);
+        self.topic.queue.put_back(batch.orders);
+    }
+
+    /// The broker has not counted this batch.
+    fn roll_back(&mut self, batch: &Batch) {
+        if let (Some(stamp), Some(partition)) = (batch.stamp, self.partitions.get_mut(&batch.partition))
+            && !batch.doubtful
+        {
+            partition.next = Some((stamp.identity, stamp.sequence));
+        }
+    }
+
+    /// It may be stored.
+    fn doubt(&mut self, mut batch: Batch, now: Instant) {
+        batch.doubtful = true;
+        self.back(batch, now);
+    }
+
+    /// Gives up an identity with which numbers may be missing.
+    fn forget(&mut self, partition: i32, stamp: Option<Stamp>) {
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.next = None;
+        }
+        if matches!((&self.known, stamp), (Known::As(identity), Some(stamp)) if *identity == stamp.identity) {
+            self.known = Known::Unknown;
+        }
+    }
+
+    /// Lets go of batches in doubt for which nobody waits any more.
+    fn drop_abandoned(&mut self, now: Instant) {
+        let mut abandoned = Vec::new();
+        for (index, partition) in &mut self.partitions {
+            if let Some(batch) = partition.in_doubt.take_if(|batch| batch.deadline(now).is_none()) {
+                abandoned.push((*index, batch.stamp));
+            }
+        }
+        for (index, stamp) in abandoned {
+            self.forget(index, stamp);
+        }
+    }
+}
