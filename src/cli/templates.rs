@@ -61,6 +61,8 @@ impl Source {
             complain(format_args!("the configuration is wrong.\n{}", indented(&error)));
             Exit::Config
         })?;
+        // these commands are about the mail itself, wherever a staging system sends it
+        settings.redirect_to = None;
         if let Some(dir) = &self.dir {
             settings.templates_dir = Some(dir.clone());
         }
