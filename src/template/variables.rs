@@ -70,8 +70,8 @@ pub(super) fn usages(env: &Environment<'_>, sources: &BTreeMap<String, String>, 
             let elsewhere = files.iter().filter(|(other, _)| *other != file);
             let mut known: BTreeSet<&str> =
                 elsewhere.flat_map(|(_, source)| bound(source, &["set", "for", "with"])).collect();
-            // a variable that is set within an `if` is there behind it, too
-            known.extend(bound(&files[file], &["set"]));
+            // a variable that is set within an `if` is there behind it, too, and a macro before its place
+            known.extend(bound(&files[file], &["set", "macro"]));
             for usage in asked(env, file, &files[file]) {
                 let root = usage.path.split('.').next().unwrap_or_default();
                 if !known.contains(root) {
@@ -256,6 +256,7 @@ fn bound<'a>(source: &'a str, words: &[&str]) -> Vec<&'a str> {
             "for" => rest.split(" in ").next().unwrap_or_default(),
             // `with a = 1, b = 2`; names in the values do no harm but to hide what is missing there
             "with" => rest,
+            "macro" => rest.split('(').next().unwrap_or_default(),
             _ => rest.split('=').next().unwrap_or_default(),
         };
         found.extend(targets.split(|c: char| !is_word(c)).filter(|name| !name.is_empty()));
