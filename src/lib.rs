@@ -22,6 +22,8 @@ pub mod health;
 pub mod http;
 pub mod https;
 pub mod kafka;
+#[cfg(feature = "smtp")]
+pub mod mailer;
 pub mod mask;
 #[cfg(feature = "service")]
 pub mod metrics;
@@ -48,3 +50,4 @@ mod trace_parent;
 
 pub use email::{Email, InvalidEmail};
 pub use event::Priority;
+pub use producer::{Producer, Receipt, SendError};
