@@ -150,7 +150,6 @@ fn service() -> config::Mail {
         max_size: 10_000_000,
         subject_templates: false,
         templates_dir: None,
-        redirect_to: None,
     }
 }
 
