@@ -10,6 +10,8 @@ mod chain;
 pub mod check;
 pub mod compose;
 pub mod config;
+#[cfg(feature = "service")]
+pub mod dead_letters;
 pub mod delay;
 pub mod email;
 pub mod event;
