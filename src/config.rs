@@ -19,6 +19,8 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 
 use lettre::{Address, message::Mailbox};
 
+#[cfg(feature = "smtp")]
+pub use env::mail_from_variables;
 #[cfg(feature = "service")]
 pub use env::{from_variables, http_addr};
 pub use env::{kafka_from_variables, producer_from_variables};
@@ -27,6 +29,8 @@ pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use security::{Login, PasswordMechanism, Security, TokenEndpoint, TokenSource};
 pub(crate) use values::duration_text;
+
+use crate::mask;
 
 /// What is logged where `RUST_LOG` says nothing: rskafka tells every connection at INFO.
 #[cfg(feature = "service")]
@@ -333,12 +337,23 @@ pub struct Mail {
     pub from: Option<Mailbox>,
     /// Envelope sender of all mails; otherwise the address of From.
     pub envelope_from: Option<Address>,
+    /// The one mailbox that every mail goes to in place of its recipients.
+    pub redirect_to: Option<Mailbox>,
     /// Largest mail in bytes.
     pub max_size: usize,
     /// Whether `message.subject` may hold template expressions.
     pub subject_templates: bool,
     /// Folder whose templates override the built-in ones.
     pub templates_dir: Option<PathBuf>,
+}
+
+impl Mail {
+    /// What an operator should know of these settings although they are allowed.
+    pub fn warning(&self) -> Option<String> {
+        let mailbox = self.redirect_to.as_ref()?;
+        let address = mask::address(&mailbox.email);
+        Some(format!("MAIL_REDIRECT_TO is set: every mail goes to {address} alone, and none to its recipients"))
+    }
 }
 
 /// Attempts and their delays.

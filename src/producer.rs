@@ -54,6 +54,8 @@ use self::{
     publisher::{Limits, NotStored, Outgoing, Published, Publisher},
     stats::Counters,
 };
+#[cfg(feature = "templates")]
+use crate::template::Templates;
 use crate::{
     compose,
     config::{self, WhenFull},
@@ -81,9 +83,26 @@ pub struct Producer {
 struct Inner {
     route: Route,
     defaults: Defaults,
+    /// What mails are rendered with before they leave, where that is wanted.
+    #[cfg(feature = "templates")]
+    check: Option<(Templates, config::Mail)>,
     timeout: Duration,
     counters: Counters,
     pending: Pending,
+}
+
+impl Inner {
+    fn new(route: Route, defaults: Defaults, timeout: Duration) -> Self {
+        Self {
+            route,
+            defaults,
+            #[cfg(feature = "templates")]
+            check: None,
+            timeout,
+            counters: Counters::default(),
+            pending: Pending::default(),
+        }
+    }
 }
 
 /// Where mails go.
@@ -140,12 +159,16 @@ impl Producer {
         });
         let defaults =
             Defaults { from: settings.mail.from.clone(), from_needed: settings.smtp.is_some(), max_size: MAX_SIZE };
-        Ok(Self::over(route, defaults, publish.timeout))
-    }
-
-    fn over(route: Route, defaults: Defaults, timeout: Duration) -> Self {
-        let (counters, pending) = (Counters::default(), Pending::default());
-        Self { inner: Arc::new(Inner { route, defaults, timeout, counters, pending }) }
+        let inner = Inner {
+            #[cfg(feature = "templates")]
+            check: if publish.check_templates {
+                Some((Templates::load(settings.mail.templates_dir.as_deref())?, settings.mail.clone()))
+            } else {
+                None
+            },
+            ..Inner::new(route, defaults, publish.timeout)
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Checks a mail and sends it; returns when it is safe, or at the latest after `PUBLISH_TIMEOUT`.
@@ -217,6 +240,11 @@ impl Producer {
     }
 
     async fn deliver(&self, prepared: Result<Prepared, InvalidEmail>) -> Result<Receipt, SendError> {
+        #[cfg(feature = "templates")]
+        let prepared = prepared.and_then(|prepared| match &self.inner.check {
+            Some((templates, mail)) => prepared.check_with(templates, mail).map(|()| prepared),
+            None => Ok(prepared),
+        });
         let outcome = match prepared {
             Ok(prepared) => match &self.inner.route {
                 Route::Kafka(kafka) => self.publish(kafka, prepared).await,

@@ -95,6 +95,9 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     for warning in config.kafka.security.warnings().into_iter().chain(config.smtp.warning()) {
         warn!("{warning}");
     }
+    if let Some(warning) = config.mail.warning() {
+        warn!("{warning}");
+    }
     let mut signals = Signals::new().map_err(Error::Signals)?;
     let http = match config.http_addr {
         Some(address) => Some(http::Server::bind(address).await?),

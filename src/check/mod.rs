@@ -50,6 +50,7 @@ pub async fn run(config: &Config, options: Options) -> Report {
     let mut rows = vec![Row::ok("configuration", "every variable can be read")];
     let warnings = config.kafka.security.warnings();
     rows.extend(warnings.into_iter().map(|text| Row::warn("security", text, "docs/connect.md has what is safe")));
+    rows.extend(config.mail.warning().map(|text| Row::warn("recipients", text, "unset it where mails are to arrive")));
     let templates = templates(config);
     let relay = smtp::Connector::new(&relay::impatient(&config.smtp));
     let brokers = client::Connector::new(&config.kafka);

@@ -10,7 +10,7 @@ use super::{
     exit::Exit,
     misconfigured, runtime,
     table::{self, Line, Tone},
-    terminal::{Terminal, print},
+    terminal::{Terminal, complain, print},
 };
 
 /// What to do with the topics.
@@ -34,14 +34,14 @@ fn create(kafka: &Kafka) -> Exit {
     let connector = match Connector::new(kafka) {
         Ok(connector) => connector,
         Err(error) => {
-            eprintln!("postlane: {:#}", anyhow::Error::new(error));
+            complain(format_args!("{:#}", anyhow::Error::new(error)));
             return Exit::Config;
         }
     };
     let made = match runtime::block_on(topics::ensure(&connector, &topics::Wanted::all(kafka))) {
         Ok(Ok(made)) => made,
         Ok(Err(error)) => {
-            eprintln!("postlane: {:#}", anyhow::Error::new(error));
+            complain(format_args!("{:#}", anyhow::Error::new(error)));
             return Exit::Failed;
         }
         Err(exit) => return exit,

@@ -8,6 +8,7 @@ use super::{
     date, header,
     header::{Fields, Tokens},
     message_id,
+    redirect::Redirected,
 };
 use crate::event::Message;
 
@@ -44,7 +45,7 @@ pub(crate) fn problems(message: &Message, default_from: Option<&Mailbox>, from_n
     });
     if let Some(parties) = parties {
         let id = message_id(&message.id, parties.from.address.domain());
-        fields(message, &parties, &own_subject.unwrap_or_default(), id, &mut found);
+        fields(message, &parties, None, &own_subject.unwrap_or_default(), id, &mut found);
     } else {
         header::extra(&message.headers, &mut Fields::default(), &mut found);
     }
@@ -102,11 +103,13 @@ pub(super) fn subject(subject: &str) -> Result<String, ComposeError> {
 pub(super) fn fields(
     message: &Message,
     parties: &Parties,
+    redirected: Option<&Redirected>,
     subject: &str,
     message_id: String,
     found: &mut Vec<ComposeError>,
 ) -> Vec<u8> {
     let Parties { from, to, cc, reply_to, .. } = parties;
+    let (to, cc) = redirected.map_or((to, cc), Redirected::shown);
     let mut fields = Fields::default();
     fields.push("Date", &Tokens::raw(date(message.timestamp)));
     fields.push("From", &Tokens::parties(std::slice::from_ref(from)));
@@ -118,6 +121,9 @@ pub(super) fn fields(
     fields.push("Subject", &Tokens::text("Subject", subject));
     fields.push("Message-ID", &Tokens::raw(message_id));
     fields.push("Auto-Submitted", &Tokens::raw("auto-generated".to_owned()));
+    if let Some(redirected) = redirected {
+        redirected.name_recipients(&mut fields);
+    }
     header::extra(&message.headers, &mut fields, found);
     fields.push("MIME-Version", &Tokens::raw("1.0".to_owned()));
     let bytes = fields.into_bytes();

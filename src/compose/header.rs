@@ -36,7 +36,7 @@ const RESERVED: [&str; 13] = [
     "return-path",
     "auto-submitted",
 ];
-const RESERVED_PREFIXES: [&str; 4] = ["content-", "dkim-", "arc-", "resent-"];
+const RESERVED_PREFIXES: [&str; 5] = ["content-", "dkim-", "arc-", "resent-", "x-postlane-"];
 
 /// C0 controls, DEL, and the two that some take for line breaks.
 pub(super) fn has_controls(text: &str) -> bool {

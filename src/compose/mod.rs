@@ -9,6 +9,9 @@ mod body;
 mod checks;
 mod error;
 mod header;
+#[cfg(feature = "templates")]
+mod make;
+mod redirect;
 
 use std::{collections::HashSet, fmt};
 
@@ -18,7 +21,9 @@ use lettre::{Address, message::Mailbox};
 use sha2::{Digest, Sha256};
 
 pub use self::error::ComposeError;
-use self::{address::Party, checks::Parties};
+#[cfg(feature = "templates")]
+pub use self::make::{MakeError, Step, make};
+use self::{address::Party, redirect::Redirected};
 pub(crate) use self::{address::is_plain, checks::problems};
 use crate::{config, event::Message};
 
@@ -80,8 +85,8 @@ impl fmt::Debug for Recipient {
 
 /// Builds the mail.
 ///
-/// The header fields name all recipients (less bcc), the envelope those of [`Message::only_recipients`]. The subject
-/// is the message's own, or [`Rendered::subject`] where it has none or subjects may hold template expressions.
+/// The header fields name all recipients (less bcc), the envelope those of [`Message::only_recipients`]; with
+/// [`config::Mail::redirect_to`] both have that one mailbox alone. The subject is the message's own, or [`Rendered::subject`] where it has none or subjects may hold template expressions.
 ///
 /// # Errors
 /// [`ComposeError`] for what may not go into a mail; it names the field and shows no address.
@@ -89,11 +94,12 @@ pub fn compose(message: &Message, rendered: Rendered, settings: &config::Mail) -
     let mut found = Vec::new();
     let parties = checks::parties(message, settings.from.as_ref(), &mut found);
     let Some(parties) = parties.filter(|_| found.is_empty()) else { return Err(first(found)) };
-    let Parties { from, to, cc, bcc, .. } = &parties;
-    let recipients = envelope([to, cc, bcc], message.only_recipients.as_deref())?;
+    let (groups, only) = ([&*parties.to, &*parties.cc, &*parties.bcc], message.only_recipients.as_deref());
+    let mut recipients = envelope(groups, only)?;
+    let redirected = Redirected::new(settings, groups, only, &mut recipients)?;
     let subject = subject(message, rendered.subject, settings)?;
-    let message_id = message_id(&message.id, from.address.domain());
-    let mut bytes = checks::fields(message, &parties, &subject, message_id.clone(), &mut found);
+    let message_id = message_id(&message.id, parties.from.address.domain());
+    let mut bytes = checks::fields(message, &parties, redirected.as_ref(), &subject, message_id.clone(), &mut found);
     if !found.is_empty() {
         return Err(first(found));
     }

@@ -33,6 +33,7 @@ pub(super) fn settings() -> config::Mail {
     config::Mail {
         from: None,
         envelope_from: None,
+        redirect_to: None,
         max_size: 10_000_000,
         subject_templates: false,
         templates_dir: None,

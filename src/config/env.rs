@@ -13,7 +13,7 @@ mod telemetry;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use lettre::Address;
+use lettre::{Address, message::Mailbox};
 use serde::Deserialize;
 
 use self::kafka::kafka;
@@ -48,7 +48,7 @@ variables!(SmtpVariables: host, port, user, username, password, password_file, t
     allow_insecure_auth, ca_file, certificate_file, key_file, rate_limit, hello_name, sessions, sessions_reserved,
     max_messages_per_session, idle_timeout, throttle_replies, connect_timeout, tls_timeout, greeting_timeout,
     auth_timeout, command_timeout, data_timeout, body_timeout, final_dot_timeout, quit_timeout);
-variables!(MailVariables: from, envelope_from, max_size, subject_templates);
+variables!(MailVariables: from, envelope_from, redirect_to, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
 variables!(PublishVariables: timeout, linger, buffer_records, buffer_bytes, when_full, check_templates);
 variables!(OtherVariables: fallback, priority_weights, templates_dir, shutdown_timeout, commit_interval, http_addr, log_format,
@@ -96,19 +96,33 @@ pub fn kafka_from_variables(variables: impl IntoIterator<Item = (String, String)
     if reader.problems.is_empty() { Ok(kafka) } else { Err(ConfigError(reader.problems)) }
 }
 
+/// Reads `MAIL_*` and `TEMPLATES_DIR` alone, for programs that render mails and send none.
+///
+/// # Errors
+///
+/// [`ConfigError`] with every variable of these that is wrong.
+#[cfg(feature = "smtp")]
+pub fn mail_from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Mail, ConfigError> {
+    let variables = exact(variables);
+    let mut reader = Reader::default();
+    let mail = mail(&mut reader, &read("MAIL_", &variables), &read("", &variables));
+    if reader.problems.is_empty() { Ok(mail) } else { Err(ConfigError(reader.problems)) }
+}
+
 fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mail {
     Mail {
-        from: reader.optional("MAIL_FROM", raw.from.as_ref(), "a mailbox such as Shop <shop@example.com>", |text| {
-            // the domain may be beyond ASCII, since it becomes an A-label
-            parse_mailbox(text).ok().filter(|mailbox| {
-                Address::new(mailbox.email.user(), "example.com").is_ok_and(|address| is_envelope_address(&address))
-            })
-        }),
+        from: reader.optional("MAIL_FROM", raw.from.as_ref(), "a mailbox such as Shop <shop@example.com>", one_mailbox),
         envelope_from: reader.optional(
             "MAIL_ENVELOPE_FROM",
             raw.envelope_from.as_ref(),
             "an address such as bounces@example.com",
             |text| text.parse::<Address>().ok().filter(is_envelope_address),
+        ),
+        redirect_to: reader.optional(
+            "MAIL_REDIRECT_TO",
+            raw.redirect_to.as_ref(),
+            "one mailbox such as staging@example.com",
+            one_mailbox,
         ),
         max_size: reader.size("MAIL_MAX_SIZE", raw.max_size.as_ref(), 10_000_000, 1024, 1 << 28),
         subject_templates: reader.value(
@@ -125,6 +139,14 @@ fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mai
             |text| PathBuf::from(text).is_dir().then(|| PathBuf::from(text)),
         ),
     }
+}
+
+/// A mailbox whose address a session takes.
+fn one_mailbox(text: &str) -> Option<Mailbox> {
+    // the domain may be beyond ASCII, since it becomes an A-label
+    parse_mailbox(text).ok().filter(|mailbox| {
+        Address::new(mailbox.email.user(), "example.com").is_ok_and(|address| is_envelope_address(&address))
+    })
 }
 
 /// Whether a session takes it as a sender.

@@ -48,6 +48,7 @@ impl Config {
         settings.extend([
             ("MAIL_FROM", text(mail.from.as_ref().map(ToString::to_string))),
             ("MAIL_ENVELOPE_FROM", text(mail.envelope_from.as_ref().map(ToString::to_string))),
+            ("MAIL_REDIRECT_TO", text(mail.redirect_to.as_ref().map(ToString::to_string))),
             ("MAIL_MAX_SIZE", size(mail.max_size)),
             ("MAIL_SUBJECT_TEMPLATES", mail.subject_templates.to_string()),
             ("TEMPLATES_DIR", text(mail.templates_dir.as_ref().map(|folder| folder.display().to_string()))),

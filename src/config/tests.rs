@@ -189,7 +189,16 @@ fn a_sender_is_one_mailbox() {
         ["shop", "\"a b\"@example.com", "a@example.com, b@example.com", "Shop shop@example.com", "\u{e9}@example.com"]
     {
         assert_eq!(wrong(with(&[("MAIL_FROM", text)])), ["MAIL_FROM"], "{text}");
+        assert_eq!(wrong(with(&[("MAIL_REDIRECT_TO", text)])), ["MAIL_REDIRECT_TO"], "{text}");
     }
+}
+
+#[test]
+fn a_redirection_is_said() {
+    assert_eq!(with(&[]).unwrap().mail.warning(), None);
+    let config = with(&[("MAIL_REDIRECT_TO", "Staging <staging@example.com>")]).unwrap();
+    assert!(config.mail.warning().is_some_and(|text| text.contains("s***@example.com alone")));
+    assert!(config.effective().contains(&("MAIL_REDIRECT_TO", "Staging <staging@example.com>".to_owned())));
 }
 
 #[test]

@@ -149,6 +149,7 @@ fn service() -> config::Mail {
         max_size: 10_000_000,
         subject_templates: false,
         templates_dir: None,
+        redirect_to: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::partition::{Place, Ticket};
 use crate::{
-    compose::{self, Mail},
+    compose::{self, Mail, MakeError, Step},
     config,
     event::{self, DecodeError, Message, Priority},
     kafka::{
@@ -55,29 +55,25 @@ impl Job {
 
 /// Decodes a record; a panic is its failure.
 pub(super) fn decode(record: &Record) -> Result<Message, Failure> {
-    guard(Stage::Decode, Reason::Malformed, || event::decode(record).map_err(|error| decode_failure(&error)))
+    // what the closure borrows is only read, so a panic leaves nothing half done behind
+    catch_unwind(AssertUnwindSafe(|| event::decode(record).map_err(|error| decode_failure(&error)))).unwrap_or_else(
+        |_| {
+            let text = "postlane failed on this record: a defect, please report it";
+            Err(failure(Stage::Decode, Reason::Malformed, text.to_owned()))
+        },
+    )
 }
 
 /// Renders and composes; a panic is the mail's failure.
 pub(super) fn compose(message: &Message, templates: &Templates, settings: &config::Mail) -> Result<Mail, Failure> {
-    let failed = |failure: Failure| Failure { message_id: Some(message.id.clone()), ..failure };
-    let rendered = guard(Stage::Template, Reason::RenderFailed, || {
-        templates
-            .render_message(message, settings.subject_templates)
-            .map_err(|error| failure(Stage::Template, error.reason(), error.to_string()))
-    })
-    .map_err(failed)?;
-    guard(Stage::Compose, Reason::Malformed, || {
-        compose::compose(message, rendered, settings)
-            .map_err(|error| failure(Stage::Compose, error.reason(), error.to_string()))
-    })
-    .map_err(failed)
-}
-
-fn guard<T>(stage: Stage, reason: Reason, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    // what the closure borrows is only read, so a panic leaves nothing half done behind
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(failure(stage, reason, "postlane failed on this record: a defect, please report it".to_owned()))
+    compose::make(message, templates, settings).map_err(|error| {
+        let (stage, reason) = match &error {
+            MakeError::Render(error) => (Stage::Template, error.reason()),
+            MakeError::Compose(error) => (Stage::Compose, error.reason()),
+            MakeError::Panicked(Step::Render) => (Stage::Template, Reason::RenderFailed),
+            MakeError::Panicked(Step::Compose) => (Stage::Compose, Reason::Malformed),
+        };
+        Failure { message_id: Some(message.id.clone()), ..failure(stage, reason, error.to_string()) }
     })
 }
 

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{Attempted, Job, Pipeline};
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
     mask,
     schedule::Slot,
     smtp::{
-        Attempt, Class, Connector, Observer, OpenPhase, Outgoing, Progress, Session, Stage, Verdict, classify,
-        relay::{Pass, Permit, SessionPlace, Trouble},
+        Attempt, Class, Connector, Held, Observer, Progress, Stage, Verdict, classify,
+        relay::{Pass, Permit, Trouble},
     },
 };
 
@@ -27,13 +27,6 @@ const PASS_OVER: usize = 100;
 
 /// How long a mail that was sent to some of its recipients waits during a shutdown to be sent to more of them.
 const FINISH: Duration = Duration::from_secs(5);
-
-/// An open session and its place among those of the relay.
-struct Held {
-    session: Session,
-    _place: SessionPlace,
-    used: Instant,
-}
 
 /// Sends mails, one at a time.
 pub struct Worker {
@@ -91,7 +84,7 @@ impl Worker {
 
     /// True if there is work; false if the worker was woken for another reason.
     async fn wait_for_work(&mut self) -> bool {
-        let idle_until = self.held.as_ref().map(|held| held.used + self.settings.idle_timeout);
+        let idle_until = self.held.as_ref().map(|held| held.used() + self.settings.idle_timeout);
         let pipeline = Arc::clone(&self.pipeline);
         tokio::select! {
             biased;
@@ -180,7 +173,7 @@ impl Worker {
     /// Waits until the session has been idle for too long; where there is none, for ever.
     async fn idle(&self) {
         match &self.held {
-            Some(held) => sleep_until(held.used + self.settings.idle_timeout).await,
+            Some(held) => sleep_until(held.used() + self.settings.idle_timeout).await,
             None => std::future::pending().await,
         }
     }
@@ -362,27 +355,11 @@ impl Worker {
     }
 
     async fn transaction(&mut self, mail: &Mail, open: &[usize], progress: &Progress) -> Verdict {
-        let addresses: Vec<_> = mail
-            .recipients
-            .iter()
-            .filter(|recipient| open.contains(&recipient.index))
-            .map(|recipient| recipient.address.clone())
-            .collect();
-        let broken = |detail: String| Attempt::Lost { fresh: true, reply: None, detail };
-        let attempt = match (Outgoing::new(Some(&mail.envelope_from), &addresses, &mail.bytes), &mut self.held) {
-            (Ok(outgoing), Some(held)) => {
-                held.used = Instant::now();
-                let attempt = held.session.send(&outgoing, progress).await;
-                held.used = Instant::now();
-                attempt
-            }
-            (Err(error), _) => broken(error.to_string()),
-            (Ok(_), None) => broken("there is no session".to_owned()),
+        let attempt = match &mut self.held {
+            Some(held) => held.send(mail, open, progress).await,
+            None => Attempt::Lost { fresh: true, reply: None, detail: "there is no session".to_owned() },
         };
-        if let Attempt::Lost { detail, .. } = &attempt {
-            debug!(message_id = mail.message_id, detail = mask::text(detail), "session lost");
-        }
-        if self.held.as_ref().is_some_and(|held| !held.session.is_usable()) {
+        if self.held.as_ref().is_some_and(|held| !held.is_usable()) {
             self.held = None;
         }
         classify(&attempt, &self.settings.throttle_replies)
@@ -393,24 +370,17 @@ impl Worker {
         if self.held.is_some() {
             return Ok(pass);
         }
-        let Some(mut place) = self.pipeline.relay.try_session() else { return Err(NoSession::Full) };
+        let Some(place) = self.pipeline.relay.try_session() else { return Err(NoSession::Full) };
         let drain = self.pipeline.shutdown.drain.clone();
         match drain.run_until_cancelled(self.connector.open()).await {
             None => Err(NoSession::Stop),
             Some(Ok(session)) => {
-                place.establish();
-                self.held = Some(Held { session, _place: place, used: Instant::now() });
+                self.held = Some(Held::new(session, place));
                 Ok(pass)
             }
             Some(Err(error)) => {
                 let (relay, why) = (&self.pipeline.relay, mask::text(&chain(&error)));
-                let trouble = match (error.phase(), error.reply()) {
-                    _ if error.is_login_refused() => Trouble::Login,
-                    (OpenPhase::Connect, _) => Trouble::Unreachable,
-                    (_, Some(reply)) if reply.code == 421 => Trouble::Full,
-                    _ => Trouble::Other,
-                };
-                relay.session_failed(pass, trouble, &why);
+                relay.session_failed(pass, Trouble::of(&error), &why);
                 drop(place);
                 if error.is_about_secret() {
                     self.watch_secret();
@@ -433,18 +403,14 @@ impl Worker {
 
     /// Ends a session that has sent its share or has been idle for too long.
     async fn retire(&mut self) {
-        let limit = self.settings.max_messages_per_session;
-        let idle = self.settings.idle_timeout;
-        let over =
-            |held: &Held| !held.session.is_usable() || held.session.mails() >= limit || held.used.elapsed() >= idle;
-        if self.held.as_ref().is_some_and(over) {
+        if self.held.as_ref().is_some_and(|held| held.is_over(&self.settings)) {
             self.close().await;
         }
     }
 
     async fn close(&mut self) {
         if let Some(held) = self.held.take() {
-            held.session.quit().await;
+            held.quit().await;
         }
     }
 }

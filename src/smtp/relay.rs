@@ -27,7 +27,7 @@ use tracing::{debug, error, info, warn};
 use self::rate::Rate;
 pub use self::{
     pace::Permit,
-    pass::{Pass, SessionPlace},
+    pass::{Closed, Pass, SessionPlace},
     report::{GateReport, Report},
 };
 use crate::{config::RateLimit, delay::Delays};
@@ -179,23 +179,29 @@ impl Relay {
     pub async fn admit(self: &Arc<Self>) -> Pass {
         loop {
             let changed = self.changed.notified();
-            let probe_at = {
-                let mut state = self.lock();
-                match state.gate {
-                    Gate::Open => return Pass { relay: Arc::clone(self), probe: false, shut: state.shut },
-                    Gate::Down(at) if Instant::now() >= at => {
-                        state.gate = Gate::Probing;
-                        return Pass { relay: Arc::clone(self), probe: true, shut: state.shut };
-                    }
-                    Gate::Down(at) => Some(at),
-                    Gate::Probing => None,
-                }
+            let probe_at = match self.ask(&mut self.lock()) {
+                Ok(pass) => return pass,
+                Err(probe_at) => probe_at,
             };
             match probe_at {
                 Some(at) => _ = timeout_at(at, changed).await,
                 None => changed.await,
             }
         }
+    }
+
+    /// Leave to send one mail, or when the next probe may go; nothing while one is on its way.
+    fn ask(self: &Arc<Self>, state: &mut State) -> Result<Pass, Option<Instant>> {
+        let probe = match state.gate {
+            Gate::Open => false,
+            Gate::Down(at) if Instant::now() >= at => {
+                state.gate = Gate::Probing;
+                true
+            }
+            Gate::Down(at) => return Err(Some(at)),
+            Gate::Probing => return Err(None),
+        };
+        Ok(Pass { relay: Arc::clone(self), probe, shut: state.shut })
     }
 
     /// A place for one more session, if the relay takes one more.

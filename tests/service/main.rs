@@ -26,6 +26,7 @@ mod postfix;
 mod rate;
 mod readiness;
 mod records;
+mod redirect;
 mod redrive;
 mod refused;
 mod rotation;

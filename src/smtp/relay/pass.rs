@@ -2,7 +2,7 @@
 //!
 //! Owns what dropping them means. Who gets them is [`Relay`]'s to say.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -28,6 +28,41 @@ impl Pass {
         loop {
             let changed = self.relay.changed.notified();
             if self.relay.lock().shut != self.shut {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// Why there is no leave to send right now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// What was seen last.
+    pub why: String,
+    /// When it is tried again; `None` while it is being tried.
+    pub retry_in: Option<Duration>,
+}
+
+impl Relay {
+    /// The same as [`Relay::admit`] for those who do not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] while the relay is down and its time has not come, or another one probes it.
+    pub fn try_admit(self: &Arc<Self>) -> Result<Pass, Closed> {
+        let mut state = self.lock();
+        self.ask(&mut state).map_err(|at| Closed {
+            why: state.outage.as_ref().map(|(_, why)| why.clone()).unwrap_or_default(),
+            retry_in: at.map(|at| at.saturating_duration_since(Instant::now())),
+        })
+    }
+
+    /// Waits until no probe is on its way.
+    pub async fn probed(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !matches!(self.lock().gate, Gate::Probing) {
                 return;
             }
             changed.await;

@@ -1,0 +1,1 @@
+//! Documents that quote the programs say what they say.
