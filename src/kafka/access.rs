@@ -292,6 +292,7 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PasswordMechanism;
 
     fn access(password: SecretSource) -> Access {
         let username = "u".to_owned();
