@@ -48,3 +48,4 @@ mod trace_parent;
 
 pub use email::{Email, InvalidEmail};
 pub use event::Priority;
+pub use producer::{Producer, Receipt, SendError};

@@ -17,7 +17,7 @@ use std::{collections::HashSet, fmt};
 
 use chrono::{DateTime, Utc};
 use data_encoding::{Encoding, Specification};
-use lettre::Address;
+use lettre::{Address, message::Mailbox};
 use sha2::{Digest, Sha256};
 
 pub use self::error::ComposeError;
@@ -169,6 +169,11 @@ fn date(timestamp: DateTime<Utc>) -> String {
 /// `<` first 32 characters of base32 (RFC 4648, lower case) of SHA-256 of the id `@` domain `>`.
 pub fn message_id(id: &str, domain: &str) -> String {
     format!("<{}@{domain}>", digest("", id))
+}
+
+/// The same for this sender, whose domain may be beyond ASCII; `None` where it is none that mail can come from.
+pub(crate) fn message_id_from(id: &str, from: &Mailbox) -> Option<String> {
+    address::ascii(&from.email, "message.from").ok().map(|address| message_id(id, address.domain()))
 }
 
 fn digest(purpose: &str, id: &str) -> String {
