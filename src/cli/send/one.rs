@@ -136,9 +136,10 @@ impl Publish for Producer {
             Ok(receipt) => Ok(Taken { twice_possible: receipt.twice_possible() }),
             Err(SendError::Invalid(error)) => Err(NotTaken::Event(error.to_string())),
             Err(error @ SendError::Refused { .. }) => Err(NotTaken::Event(error.to_string())),
+            Err(SendError::NotPublished { why, .. }) => Err(NotTaken::Away { why, unknown: false }),
+            Err(SendError::OutcomeUnknown { why, .. }) => Err(NotTaken::Away { why, unknown: true }),
             Err(error) if error.is_retriable() => {
-                let unknown = error.may_go_out();
-                Err(NotTaken::Away { why: error.to_string(), unknown })
+                Err(NotTaken::Away { unknown: error.may_go_out(), why: error.to_string() })
             }
             Err(error) => Err(NotTaken::Setup(error.to_string())),
         }

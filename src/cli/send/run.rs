@@ -297,7 +297,7 @@ impl<P: Publish> Run<P> {
         match (&outage, self.outage_told) {
             (Some(outage), None) if outage.since.elapsed() >= TOLD_AFTER => {
                 let limit = self.options.give_up_after;
-                self.progress.say(format_args!("{}: waiting, up to {}", outage.why, clock(limit)));
+                self.progress.say(format_args!("no mails are taken: {}; waiting, up to {}", outage.why, clock(limit)));
                 self.outage_told = Some(outage.since);
             }
             (None, Some(since)) if self.end.is_none() => {
