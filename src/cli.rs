@@ -4,8 +4,10 @@
 
 mod arguments;
 mod check;
+mod columns;
 mod completions;
 mod config;
+mod dlq;
 mod exit;
 mod healthcheck;
 mod man;
@@ -13,6 +15,7 @@ mod runtime;
 mod send;
 mod serve;
 mod table;
+mod templates;
 mod terminal;
 mod topics;
 
@@ -52,6 +55,12 @@ enum Command {
     Config,
     /// Ask the service at `HTTP_ADDR` whether it is ready, or lives; exit with 0 or 1
     Healthcheck(healthcheck::Arguments),
+    /// List, show and export the dead letters, and send them back
+    #[command(subcommand)]
+    Dlq(dlq::Command),
+    /// List, check, render and preview templates; needs neither brokers nor a relay
+    #[command(subcommand)]
+    Templates(templates::Command),
     /// Look after the lanes and the dead letter topic
     #[command(subcommand)]
     Topics(topics::Command),
@@ -68,6 +77,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, &from_variables(variables())),
         Command::Config => configured(|config| config::run(&config)),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
+        Command::Dlq(command) => dlq::run(&command, kafka_from_variables(variables())),
+        Command::Templates(command) => templates::run(&command),
         Command::Topics(command) => topics::run(&command, kafka_from_variables(variables())),
         Command::Send(arguments) => send::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),

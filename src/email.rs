@@ -13,8 +13,11 @@ mod prepare;
 mod properties;
 #[allow(dead_code, reason = "the producer is what uses all of it")]
 mod raw;
+#[cfg(feature = "templates")]
+mod render;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::{fmt, time::Duration};
 

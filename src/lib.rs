@@ -10,6 +10,8 @@ mod chain;
 pub mod check;
 pub mod compose;
 pub mod config;
+#[cfg(feature = "service")]
+pub mod dead_letters;
 pub mod delay;
 pub mod email;
 pub mod event;
@@ -22,6 +24,8 @@ pub mod health;
 pub mod http;
 pub mod https;
 pub mod kafka;
+#[cfg(feature = "smtp")]
+pub mod mailer;
 pub mod mask;
 #[cfg(feature = "service")]
 pub mod metrics;

@@ -45,7 +45,7 @@ pub(crate) fn problems(message: &Message, default_from: Option<&Mailbox>, from_n
     });
     if let Some(parties) = parties {
         let id = message_id(&message.id, parties.from.address.domain());
-        fields(message, &parties, None, &own_subject.unwrap_or_default(), id, &mut found);
+        fields(message, &parties, None, (&own_subject.unwrap_or_default(), id), &mut found);
     } else {
         header::extra(&message.headers, &mut Fields::default(), &mut found);
     }
@@ -104,8 +104,7 @@ pub(super) fn fields(
     message: &Message,
     parties: &Parties,
     redirected: Option<&Redirected>,
-    subject: &str,
-    message_id: String,
+    (subject, message_id): (&str, String),
     found: &mut Vec<ComposeError>,
 ) -> Vec<u8> {
     let Parties { from, to, cc, reply_to, .. } = parties;

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 pub use self::error::ComposeError;
 #[cfg(feature = "templates")]
 pub use self::make::{MakeError, Step, make};
-use self::{address::Party, redirect::Redirected};
+use self::{address::Party, checks::Parties, redirect::Redirected};
 pub(crate) use self::{address::is_plain, checks::problems};
 use crate::{config, event::Message};
 
@@ -94,12 +94,14 @@ pub fn compose(message: &Message, rendered: Rendered, settings: &config::Mail) -
     let mut found = Vec::new();
     let parties = checks::parties(message, settings.from.as_ref(), &mut found);
     let Some(parties) = parties.filter(|_| found.is_empty()) else { return Err(first(found)) };
-    let (groups, only) = ([&*parties.to, &*parties.cc, &*parties.bcc], message.only_recipients.as_deref());
-    let mut recipients = envelope(groups, only)?;
-    let redirected = Redirected::new(settings, groups, only, &mut recipients)?;
+    let Parties { from, to, cc, bcc, .. } = &parties;
+    let only = message.only_recipients.as_deref();
+    let mut recipients = envelope([to, cc, bcc], only)?;
+    let redirected = Redirected::new(settings, &parties, only, &mut recipients)?;
     let subject = subject(message, rendered.subject, settings)?;
-    let message_id = message_id(&message.id, parties.from.address.domain());
-    let mut bytes = checks::fields(message, &parties, redirected.as_ref(), &subject, message_id.clone(), &mut found);
+    let message_id = message_id(&message.id, from.address.domain());
+    let named = (subject.as_str(), message_id.clone());
+    let mut bytes = checks::fields(message, &parties, redirected.as_ref(), named, &mut found);
     if !found.is_empty() {
         return Err(first(found));
     }

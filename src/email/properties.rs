@@ -146,10 +146,10 @@ fn service() -> config::Mail {
     config::Mail {
         from: Some("Default <default@example.com>".parse().expect("mailbox")),
         envelope_from: None,
+        redirect_to: None,
         max_size: 10_000_000,
         subject_templates: false,
         templates_dir: None,
-        redirect_to: None,
     }
 }
 
