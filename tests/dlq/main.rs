@@ -1,7 +1,7 @@
 //! `postlane dlq` and `postlane topics describe` on a real broker: what is listed, what is sent back, and never twice.
 
 #[path = "../service/bed.rs"]
-#[allow(dead_code, reason = "made for the tests of the service as well")]
+#[expect(dead_code, reason = "the bed has more than these tests need")]
 mod bed;
 mod crash;
 mod letters;
