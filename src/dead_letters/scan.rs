@@ -46,6 +46,9 @@ pub struct Scan {
     sources: Vec<Source>,
 }
 
+/// Two readers of a partition, its number, and from where to where it is read.
+pub(super) type Reading = (Box<dyn PartitionReader>, Box<dyn PartitionReader>, i32, i64, i64);
+
 struct Source {
     reader: Box<dyn PartitionReader>,
     /// The same with fetches of one batch, for where a fetch cannot be decoded.
@@ -76,9 +79,8 @@ impl Scan {
         )
     }
 
-    fn over(
-        sources: impl IntoIterator<Item = (Box<dyn PartitionReader>, Box<dyn PartitionReader>, i32, i64, i64)>,
-    ) -> Self {
+    /// The second reader brings one batch at a time.
+    pub(super) fn over(sources: impl IntoIterator<Item = Reading>) -> Self {
         let sources = sources.into_iter().map(|(reader, narrow, partition, next, end)| Source {
             reader,
             narrow,
