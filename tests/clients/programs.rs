@@ -68,7 +68,6 @@ async fn go(name: &'static str) -> Program {
     let program = folder("go").join(name);
     let path = program.to_str().expect("UTF-8");
     step(name, missing, &mut go(&["build", "-trimpath", "-o", path, "."])).await;
-    step(name, missing, &mut go(&["vet", "."])).await;
     Program { name, command: vec![program] }
 }
 
