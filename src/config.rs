@@ -20,10 +20,10 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 use lettre::{Address, message::Mailbox};
 
 pub use env::kafka_from_variables;
-#[cfg(feature = "service")]
-pub use env::{from_variables, http_addr};
 #[cfg(feature = "smtp")]
 pub use env::mail_from_variables;
+#[cfg(feature = "service")]
+pub use env::{from_variables, http_addr};
 pub(crate) use reader::shown;
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};

@@ -56,10 +56,12 @@ impl Job {
 /// Decodes a record; a panic is its failure.
 pub(super) fn decode(record: &Record) -> Result<Message, Failure> {
     // what the closure borrows is only read, so a panic leaves nothing half done behind
-    catch_unwind(AssertUnwindSafe(|| event::decode(record).map_err(|error| decode_failure(&error)))).unwrap_or_else(|_| {
-        let text = "postlane failed on this record: a defect, please report it";
-        Err(failure(Stage::Decode, Reason::Malformed, text.to_owned()))
-    })
+    catch_unwind(AssertUnwindSafe(|| event::decode(record).map_err(|error| decode_failure(&error)))).unwrap_or_else(
+        |_| {
+            let text = "postlane failed on this record: a defect, please report it";
+            Err(failure(Stage::Decode, Reason::Malformed, text.to_owned()))
+        },
+    )
 }
 
 /// Renders and composes; a panic is the mail's failure.

@@ -110,7 +110,9 @@ impl fmt::Display for NotStored {
         match self {
             Self::Full => f.write_str("the buffer is full"),
             Self::Late { trouble: Some(trouble) } => write!(f, "not written in time: {trouble}"),
-            Self::Late { trouble: None } => f.write_str("not written in time: earlier records were not acknowledged yet"),
+            Self::Late { trouble: None } => {
+                f.write_str("not written in time: earlier records were not acknowledged yet")
+            }
             Self::Refused { why } => f.write_str(why),
         }
     }

@@ -69,11 +69,7 @@ pub(super) enum LinkState {
 
 impl Link {
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            state: LinkState::Closed(now),
-            delays: Delays::new(FIRST_PAUSE, 2.0, 0.2, MAX_PAUSE),
-            last: (0, now),
-        }
+        Self { state: LinkState::Closed(now), delays: Delays::new(FIRST_PAUSE, 2.0, 0.2, MAX_PAUSE), last: (0, now) }
     }
 
     /// Lets go of a connection that cannot be relied on.
@@ -205,4 +201,3 @@ pub(super) async fn write(
     };
     Written { broker, batches, outcome }
 }
-

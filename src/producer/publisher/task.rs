@@ -354,13 +354,7 @@ impl Task {
         }
     }
 
-    fn write(
-        &mut self,
-        broker: i32,
-        connection: Box<wire::Connection>,
-        batches: Vec<Batch>,
-        now: Instant,
-    ) {
+    fn write(&mut self, broker: i32, connection: Box<wire::Connection>, batches: Vec<Batch>, now: Instant) {
         let until = batches.iter().filter_map(|batch| batch.deadline(now)).max().unwrap_or(now);
         let topic = Arc::clone(&self.topic);
         self.link(broker).state = LinkState::Busy;
@@ -390,7 +384,10 @@ impl Task {
             }
             Err(Unrouted::Missing) => {
                 let since = *self.missing_since.get_or_insert(now);
-                let why = format!("the brokers list no topic {}: it is missing, or this user may not describe it", self.topic.name);
+                let why = format!(
+                    "the brokers list no topic {}: it is missing, or this user may not describe it",
+                    self.topic.name
+                );
                 if now >= since + MISSING {
                     self.routes = None;
                     self.topic.queue.refuse_all(&NotStored::Refused { why: why.clone() });
@@ -568,4 +565,3 @@ impl Task {
         }
     }
 }
-
