@@ -2,13 +2,20 @@
 //!
 //! Each command is a file below `cli`; what several need to show something is beside them.
 
+mod arguments;
 mod check;
+mod columns;
+mod completions;
 mod config;
+mod dlq;
 mod exit;
 mod healthcheck;
+mod man;
 mod runtime;
+mod send;
 mod serve;
 mod table;
+mod templates;
 mod terminal;
 mod topics;
 
@@ -40,15 +47,27 @@ struct Cli {
 enum Command {
     /// Fetch, send, and commit until SIGTERM or SIGINT
     Serve,
+    /// Publish one mail, or a file of events; or send it straight to the relay
+    Send(Box<send::Arguments>),
     /// Try brokers, topics, group, templates and relay, and say what is wrong; sends nothing
     Check(check::Arguments),
     /// Print the effective configuration, secrets masked
     Config,
     /// Ask the service at `HTTP_ADDR` whether it is ready, or lives; exit with 0 or 1
     Healthcheck(healthcheck::Arguments),
+    /// List, show and export the dead letters, and send them back
+    #[command(subcommand)]
+    Dlq(dlq::Command),
+    /// List, check, render and preview templates; needs neither brokers nor a relay
+    #[command(subcommand)]
+    Templates(templates::Command),
     /// Look after the lanes and the dead letter topic
     #[command(subcommand)]
     Topics(topics::Command),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::Arguments),
+    /// Print a manual page, or write those of all commands into a folder
+    Man(man::Arguments),
 }
 
 /// Runs the command that the arguments name.
@@ -58,7 +77,12 @@ pub(crate) fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, &from_variables(variables())),
         Command::Config => configured(|config| config::run(&config)),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
+        Command::Dlq(command) => dlq::run(&command, kafka_from_variables(variables())),
+        Command::Templates(command) => templates::run(&command),
         Command::Topics(command) => topics::run(&command, kafka_from_variables(variables())),
+        Command::Send(arguments) => send::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
+        Command::Man(arguments) => man::run(&arguments, Cli::command()),
     };
     exit.into()
 }

@@ -19,15 +19,24 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 
 use lettre::{Address, message::Mailbox};
 
+<<<<<<< HEAD
 pub use env::kafka_from_variables;
+=======
+>>>>>>> main
 #[cfg(feature = "smtp")]
 pub use env::mail_from_variables;
 #[cfg(feature = "service")]
 pub use env::{from_variables, http_addr};
+<<<<<<< HEAD
+=======
+pub use env::{kafka_from_variables, producer_from_variables};
+>>>>>>> main
 pub(crate) use reader::shown;
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use security::{Login, PasswordMechanism, Security, TokenEndpoint, TokenSource};
+pub(crate) use values::duration_text;
+pub use values::parse_duration;
 
 use crate::mask;
 
@@ -46,6 +55,8 @@ pub struct Config {
     pub mail: Mail,
     /// Attempts and their delays.
     pub retry: Retry,
+    /// How applications publish.
+    pub publish: Publish,
     /// Traces of mails.
     pub telemetry: Telemetry,
     /// Shares of the high, normal and low lane; each 1..=1000.
@@ -58,6 +69,58 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Filter in `tracing_subscriber::EnvFilter` syntax (`RUST_LOG`).
     pub log_filter: String,
+}
+
+/// The settings of an application that publishes mails.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    /// Ways, limits, checks.
+    pub publish: Publish,
+    /// Brokers and topics; no brokers where mails do not go through Kafka.
+    pub kafka: Kafka,
+    /// The relay, where mails can go straight to it.
+    pub smtp: Option<Smtp>,
+    /// What goes into every mail.
+    pub mail: Mail,
+}
+
+/// How applications publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish {
+    /// Whether mails go through Kafka; otherwise they go straight by SMTP.
+    pub kafka_enabled: bool,
+    /// What becomes of a mail that Kafka does not take in time.
+    pub fallback: Fallback,
+    /// Time that Kafka has for a mail.
+    pub timeout: Duration,
+    /// Longest time for which further mails are waited for, so that more of them go in one request; 0 is none.
+    pub linger: Duration,
+    /// Mails that wait for the brokers' answer.
+    pub buffer_records: usize,
+    /// Their bytes.
+    pub buffer_bytes: usize,
+    /// What becomes of a mail that finds no room.
+    pub when_full: WhenFull,
+    /// Whether mails are rendered before they leave.
+    pub check_templates: bool,
+}
+
+/// What becomes of a mail that Kafka does not take in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// The application is told.
+    None,
+    /// It goes straight by SMTP.
+    Smtp,
+}
+
+/// What becomes of a mail that finds no room in the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It waits for its time.
+    Wait,
+    /// It is refused at once.
+    Error,
 }
 
 /// How log lines look.
@@ -177,6 +240,11 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
+    /// Reads `14/s`, `600/min` or `50000/h`; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        values::rate_limit(text)
+    }
+
     /// Mails a second, taken over the whole span.
     pub fn per_second(&self) -> f64 {
         f64::from(self.count) / self.per.as_secs_f64()

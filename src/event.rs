@@ -3,6 +3,7 @@
 //! Pure: no I/O. Everything that a producer may write ends here as types or as an error that names the field.
 
 mod decode;
+mod encode;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,9 @@ use chrono::{DateTime, Utc};
 use lettre::message::Mailbox;
 
 pub use decode::{DecodeError, MAX_EVENT_SIZE, Problem, decode, parse_mailbox};
+pub(crate) use decode::{decode_value, is_zero_time, kind_of};
+pub(crate) use encode::time;
+pub use encode::{encode, mailbox_text};
 
 /// How urgent a mail is; each priority has a lane of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,4 +89,19 @@ pub struct Message {
     pub max_retries: Option<u32>,
     /// Only these recipients (indices in to, cc, bcc order) are still to be served; `None` means all of them.
     pub only_recipients: Option<Vec<usize>>,
+}
+
+/// Name of the folder beside the templates that holds what they share.
+pub(crate) const LAYOUTS: &str = "layouts";
+
+/// Whether a text can name a folder of templates, and so may be shown in an error.
+pub(crate) fn is_template_folder(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// Whether a template could have that name.
+pub(crate) fn is_template_name(name: &str) -> bool {
+    is_template_folder(name) && name != LAYOUTS
 }

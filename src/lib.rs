@@ -10,7 +10,10 @@ mod chain;
 pub mod check;
 pub mod compose;
 pub mod config;
+#[cfg(feature = "service")]
+pub mod dead_letters;
 pub mod delay;
+pub mod email;
 pub mod event;
 pub mod failure;
 mod file;
@@ -21,6 +24,8 @@ pub mod health;
 pub mod http;
 pub mod https;
 pub mod kafka;
+#[cfg(feature = "smtp")]
+pub mod mailer;
 pub mod mask;
 #[cfg(feature = "service")]
 pub mod metrics;
@@ -43,3 +48,8 @@ pub mod telemetry;
 #[cfg(feature = "templates")]
 pub mod template;
 pub mod tls;
+mod trace_parent;
+
+pub use email::{Email, InvalidEmail};
+pub use event::Priority;
+pub use producer::{Producer, Receipt, SendError};

@@ -1,4 +1,294 @@
-//! Publishing mails from an application.
+//! Publishing mails from an application: [`Producer`].
+//!
+//! Owns the way of a mail from the application's hands to where it is safe: the in-sync replicas of its lane's topic.
+//! What a mail may hold is [`email`](crate::email)'s; the way through Kafka is [`publisher`]'s.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use postlane::{Email, Priority, Producer};
+//! use serde_json::json;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // KAFKA_BROKERS and whatever else is set; one producer for the whole application
+//! let producer = Producer::from_env()?;
+//!
+//! let receipt = producer
+//!     .send(
+//!         Email::to("ann@example.com")
+//!             .from("Shop <noreply@example.com>")
+//!             .template("password-reset")
+//!             .data(json!({ "Link": "https://example.com/reset?token=abc123" }))
+//!             .priority(Priority::High)
+//!             .expires_in(Duration::from_secs(15 * 60)),
+//!     )
+//!     .await?;
+//! println!("mail {} is on its way: {:?}", receipt.id(), receipt.way());
+//!
+//! // before the program ends
+//! producer.close().await;
+//! # Ok(())
+//! # }
+//! ```
 
+mod builder;
+mod error;
 mod partitions;
+mod pending;
 mod publisher;
+mod receipt;
+mod stats;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+pub use self::{
+    builder::ProducerBuilder,
+    error::{BuildError, SendError},
+    receipt::{Receipt, Way},
+    stats::{Circuit, Stats},
+};
+use self::{
+    pending::{Entry, Pending},
+    publisher::{Limits, NotStored, Outgoing, Published, Publisher},
+    stats::Counters,
+};
+use crate::{
+    compose,
+    config::{self, WhenFull},
+    email::{Defaults, Email, InvalidEmail, MAX_SIZE, Prepared},
+    event::Priority,
+    kafka::client::Connector,
+};
+
+/// Least time for [`Producer::ready`].
+const READY: Duration = Duration::from_secs(10);
+
+/// Sends mails: as events through Kafka to the service that delivers them.
+///
+/// Cheap to clone; all clones share connections, buffer and counts. Any number of tasks may send at once: what comes
+/// while a request is on its way goes with the next one. A mail that [`send`](Self::send) returns a receipt for is
+/// stored by all in-sync replicas.
+///
+/// It works in the tokio runtime in which it is used; a producer that is shared by several runtimes goes on when one of
+/// them ends.
+#[derive(Clone)]
+pub struct Producer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    route: Route,
+    defaults: Defaults,
+    timeout: Duration,
+    counters: Counters,
+    pending: Pending,
+}
+
+/// Where mails go.
+enum Route {
+    /// To topics.
+    Kafka(Kafka),
+}
+
+/// The way through Kafka.
+struct Kafka {
+    publisher: Publisher,
+    /// High, normal and low.
+    topics: [Arc<str>; 3],
+}
+
+impl Kafka {
+    fn topic(&self, priority: Priority) -> &Arc<str> {
+        let [high, normal, low] = &self.topics;
+        match priority {
+            Priority::High => high,
+            Priority::Normal => normal,
+            Priority::Low => low,
+        }
+    }
+}
+
+impl Producer {
+    /// Takes its settings from the environment; connects to nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] names every wrong variable at once, or the first file that cannot be used.
+    pub fn from_env() -> Result<Self, BuildError> {
+        Self::builder().environment().build()
+    }
+
+    /// Takes its settings from the program.
+    pub fn builder() -> ProducerBuilder {
+        ProducerBuilder::default()
+    }
+
+    fn new(settings: &config::Producer) -> Result<Self, BuildError> {
+        let (kafka, publish) = (&settings.kafka, &settings.publish);
+        let limits = Limits {
+            linger: publish.linger,
+            records: publish.buffer_records,
+            bytes: publish.buffer_bytes,
+            refuse_when_full: publish.when_full == WhenFull::Error,
+        };
+        let connector = Connector::secured(kafka.brokers.clone(), kafka.security.clone())?;
+        let route = Route::Kafka(Kafka {
+            publisher: Publisher::new(connector, limits),
+            topics: [&kafka.topic_high, &kafka.topic_normal, &kafka.topic_low].map(|name| name.as_str().into()),
+        });
+        let defaults =
+            Defaults { from: settings.mail.from.clone(), from_needed: settings.smtp.is_some(), max_size: MAX_SIZE };
+        Ok(Self::over(route, defaults, publish.timeout))
+    }
+
+    fn over(route: Route, defaults: Defaults, timeout: Duration) -> Self {
+        let (counters, pending) = (Counters::default(), Pending::default());
+        Self { inner: Arc::new(Inner { route, defaults, timeout, counters, pending }) }
+    }
+
+    /// Checks a mail and sends it; returns when it is safe, or at the latest after `PUBLISH_TIMEOUT`.
+    ///
+    /// A call that is dropped takes the mail back, unless it is on the wire by then.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] says whether the mail may go out all the same.
+    pub async fn send(&self, email: Email) -> Result<Receipt, SendError> {
+        let _entry = self.enter()?;
+        self.deliver(email.prepare(&self.inner.defaults)).await
+    }
+
+    /// The same for an event in the wire format (a JSON object). It is checked by the same rules; its bytes are
+    /// published as they are, but for an absent `message.id`, and where there is a default for it an absent
+    /// `message.from`, which are put in.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub async fn send_event(&self, event: impl Into<Vec<u8>>) -> Result<Receipt, SendError> {
+        let _entry = self.enter()?;
+        self.deliver(Prepared::from_event(event, &self.inner.defaults)).await
+    }
+
+    /// Connects to the leaders of the lanes' partitions, so that the first mail is as fast as the others. Waits for
+    /// `PUBLISH_TIMEOUT`, but at least ten seconds. Not needed otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] with what keeps mails from being sent now.
+    pub async fn ready(&self) -> Result<(), SendError> {
+        let _entry = self.enter()?;
+        match &self.inner.route {
+            Route::Kafka(Kafka { publisher, topics }) => {
+                let deadline = Instant::now() + self.inner.timeout.max(READY);
+                publisher.ready(topics, deadline).await.map_err(|why| not_stored(why, String::new()))
+            }
+        }
+    }
+
+    /// Waits until all mails that were handed over before are answered: sent, or given up.
+    ///
+    /// A [`send`](Self::send) that was begun and is not polled any more holds this up.
+    pub async fn flush(&self) {
+        self.inner.pending.flush().await;
+    }
+
+    /// The same, and takes no further mails, on any clone: they are [`SendError::Closed`].
+    pub async fn close(&self) {
+        self.inner.pending.close();
+        self.flush().await;
+    }
+
+    /// What became of all mails so far.
+    pub fn stats(&self) -> Stats {
+        let stats = self.inner.counters.read();
+        match &self.inner.route {
+            Route::Kafka(kafka) => {
+                let (buffered_records, buffered_bytes) = kafka.publisher.buffered();
+                Stats { buffered_records, buffered_bytes, ..stats }
+            }
+        }
+    }
+
+    fn enter(&self) -> Result<Entry<'_>, SendError> {
+        self.inner.pending.enter().ok_or(SendError::Closed)
+    }
+
+    async fn deliver(&self, prepared: Result<Prepared, InvalidEmail>) -> Result<Receipt, SendError> {
+        let outcome = match prepared {
+            Ok(prepared) => match &self.inner.route {
+                Route::Kafka(kafka) => self.publish(kafka, prepared).await,
+            },
+            Err(invalid) => Err(invalid.into()),
+        };
+        self.count(&outcome);
+        outcome
+    }
+
+    /// Sends by Kafka alone.
+    async fn publish(&self, kafka: &Kafka, prepared: Prepared) -> Result<Receipt, SendError> {
+        let message_id = self.message_id(&prepared);
+        let record = Outgoing {
+            topic: Arc::clone(kafka.topic(prepared.priority)),
+            key: prepared.id.clone().into_bytes(),
+            value: prepared.value,
+            headers: prepared.headers,
+            timestamp: prepared.timestamp,
+        };
+        let id = prepared.id;
+        match kafka.publisher.publish(record, Instant::now() + self.inner.timeout).await {
+            Published::Stored { topic, partition, offset, repeated } => {
+                let way = Way::Kafka { topic, partition, offset: (offset >= 0).then_some(offset) };
+                Ok(Receipt { id, message_id, way, twice_possible: repeated })
+            }
+            Published::NotStored(why) => Err(not_stored(why, id)),
+            Published::Unknown(why) => Err(SendError::OutcomeUnknown { id, why: why.to_string() }),
+        }
+    }
+
+    /// The header `Message-ID`, where its sender is known here.
+    fn message_id(&self, prepared: &Prepared) -> Option<String> {
+        let from = prepared.message.from.as_ref().or(self.inner.defaults.from.as_ref())?;
+        compose::message_id_from(&prepared.id, from)
+    }
+
+    fn count(&self, outcome: &Result<Receipt, SendError>) {
+        let counters = &self.inner.counters;
+        match outcome {
+            Ok(receipt) => {
+                match receipt.way {
+                    Way::Kafka { .. } | Way::Memory => counters.published.add(),
+                    Way::Smtp { .. } => counters.sent_by_smtp.add(),
+                }
+                if receipt.twice_possible {
+                    counters.twice_possible.add();
+                }
+            }
+            Err(SendError::Invalid(_) | SendError::Refused { .. } | SendError::Setup { .. }) => counters.refused.add(),
+            Err(SendError::Full) => counters.full.add(),
+            Err(SendError::NotPublished { .. }) => counters.withdrawn.add(),
+            Err(SendError::OutcomeUnknown { .. }) => counters.unknown_outcome.add(),
+            Err(SendError::Closed) => {}
+        }
+    }
+}
+
+fn not_stored(why: NotStored, id: String) -> SendError {
+    match why {
+        NotStored::Full => SendError::Full,
+        NotStored::Late { trouble: Some(trouble) } if trouble.setup => {
+            SendError::Setup { id, why: trouble.why.to_string() }
+        }
+        NotStored::Late { .. } => SendError::NotPublished { id, why: why.to_string() },
+        NotStored::Refused(trouble) if trouble.setup => SendError::Setup { id, why: trouble.why.to_string() },
+        NotStored::Refused(trouble) => SendError::Refused { id, why: trouble.why.to_string() },
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

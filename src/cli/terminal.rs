@@ -75,6 +75,11 @@ impl Terminal {
         Self::of(&io::stdout())
     }
 
+    /// Standard error, where it is a terminal.
+    pub(super) fn stderr() -> Option<Self> {
+        io::stderr().is_terminal().then(|| Self::of(&io::stderr()))
+    }
+
     /// The same of any stream.
     fn of(stream: &(impl IsTerminal + AsFd)) -> Self {
         let is_terminal = stream.is_terminal();

@@ -13,10 +13,6 @@ pub(super) struct Party {
     pub(super) address: Address,
 }
 
-pub(super) fn parties(mailboxes: &[Mailbox], field: &str) -> Result<Vec<Party>, ComposeError> {
-    mailboxes.iter().enumerate().map(|(at, mailbox)| party(mailbox, &format!("{field}[{at}]"))).collect()
-}
-
 pub(super) fn party(mailbox: &Mailbox, field: &str) -> Result<Party, ComposeError> {
     let name = mailbox.name.as_deref().map(str::trim).filter(|name| !name.is_empty());
     // Before the trimming: a line break at the end is one, too.

@@ -48,6 +48,25 @@ impl ComposeError {
         }
     }
 
+    /// The field of the event, or the setting; `message` for the mail as a whole.
+    pub fn field(&self) -> &str {
+        match self {
+            Self::BadAddress { field, .. } | Self::BadHeader { field, .. } => field,
+            Self::Malformed { field, .. } => field,
+            Self::TooLarge { .. } => "message",
+        }
+    }
+
+    /// What is wrong with it.
+    pub fn problem(&self) -> &str {
+        match self {
+            Self::BadAddress { problem, .. } | Self::BadHeader { problem, .. } | Self::Malformed { problem, .. } => {
+                problem
+            }
+            Self::TooLarge { problem } => problem,
+        }
+    }
+
     pub(super) fn bad_address(field: impl Into<String>, problem: &'static str) -> Self {
         Self::BadAddress { field: field.into(), problem }
     }

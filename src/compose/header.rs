@@ -165,30 +165,38 @@ fn encoded_words(text: &str, before: usize) -> Vec<String> {
     words
 }
 
+/// Problems that are told of one mail at the most.
+const PROBLEMS: usize = 100;
+
 /// Checks and adds `message.headers`.
-pub(super) fn extra(headers: &[(String, String)], fields: &mut Fields) -> Result<(), ComposeError> {
+pub(super) fn extra(headers: &[(String, String)], fields: &mut Fields, found: &mut Vec<ComposeError>) {
     let mut seen = HashSet::new();
     for (at, (name, value)) in headers.iter().enumerate() {
-        let field = || shown(name, at);
-        if name.is_empty() || name.len() > NAME || !name.bytes().all(|b| matches!(b, b'!'..=b'~') && b != b':') {
-            return Err(ComposeError::bad_header(field(), "the name of the field is not valid"));
+        if found.len() >= PROBLEMS {
+            break;
         }
-        let lower = name.to_ascii_lowercase();
-        if RESERVED.contains(&lower.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
-            return Err(ComposeError::bad_header(field(), "this field may not be set by an event"));
-        }
-        if !seen.insert(lower) {
-            return Err(ComposeError::bad_header(field(), "the field appears twice"));
-        }
-        if has_controls(value) {
-            return Err(ComposeError::bad_header(field(), CONTROLS));
-        }
-        match Tokens::extra(name, value.trim_matches(' ')) {
-            Some(tokens) => fields.push(name, &tokens),
-            None => return Err(ComposeError::bad_header(field(), "a word is too long for a line")),
+        match extra_value(name, value, &mut seen) {
+            Ok(tokens) => fields.push(name, &tokens),
+            Err(problem) => found.push(ComposeError::bad_header(shown(name, at), problem)),
         }
     }
-    Ok(())
+}
+
+fn extra_value(name: &str, value: &str, seen: &mut HashSet<String>) -> Result<Tokens, &'static str> {
+    if name.is_empty() || name.len() > NAME || !name.bytes().all(|b| matches!(b, b'!'..=b'~') && b != b':') {
+        return Err("the name of the field is not valid");
+    }
+    let lower = name.to_ascii_lowercase();
+    if RESERVED.contains(&lower.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
+        return Err("this field may not be set by an event");
+    }
+    if !seen.insert(lower) {
+        return Err("the field appears twice");
+    }
+    if has_controls(value) {
+        return Err(CONTROLS);
+    }
+    Tokens::extra(name, value.trim_matches(' ')).ok_or("a word is too long for a line")
 }
 
 /// The field for an error message: by its name only where that is surely no address and no rubbish.

@@ -6,6 +6,7 @@
 
 mod address;
 mod body;
+mod checks;
 mod error;
 mod header;
 #[cfg(feature = "templates")]
@@ -16,18 +17,14 @@ use std::{collections::HashSet, fmt};
 
 use chrono::{DateTime, Utc};
 use data_encoding::{Encoding, Specification};
-use lettre::Address;
+use lettre::{Address, message::Mailbox};
 use sha2::{Digest, Sha256};
 
-pub(crate) use self::address::is_plain;
 pub use self::error::ComposeError;
 #[cfg(feature = "templates")]
 pub use self::make::{MakeError, Step, make};
-use self::{
-    address::Party,
-    header::{Fields, Tokens},
-    redirect::Redirected,
-};
+use self::{address::Party, checks::Parties, redirect::Redirected};
+pub(crate) use self::{address::is_plain, checks::problems};
 use crate::{config, event::Message};
 
 /// Recipients of one mail at the most: what every server must take (RFC 5321 4.5.3.1.8).
@@ -94,43 +91,19 @@ impl fmt::Debug for Recipient {
 /// # Errors
 /// [`ComposeError`] for what may not go into a mail; it names the field and shows no address.
 pub fn compose(message: &Message, rendered: Rendered, settings: &config::Mail) -> Result<Mail, ComposeError> {
-    let count = message.to.len() + message.cc.len() + message.bcc.len();
-    if count > MAX_RECIPIENTS {
-        return Err(ComposeError::too_large(format!("{count} recipients, at most {MAX_RECIPIENTS}")));
-    }
-    let from = sender(message, settings)?;
-    let to = address::parties(&message.to, "message.to")?;
-    let cc = address::parties(&message.cc, "message.cc")?;
-    let bcc = address::parties(&message.bcc, "message.bcc")?;
-    let reply_to = address::parties(&message.reply_to, "message.reply_to")?;
-    let mut recipients = envelope([&to, &cc, &bcc], message.only_recipients.as_deref())?;
-    let redirected = Redirected::new(settings, [&to, &cc, &bcc], message.only_recipients.as_deref(), &mut recipients)?;
-    let (to, cc) = redirected.as_ref().map_or((&to, &cc), Redirected::shown);
+    let mut found = Vec::new();
+    let parties = checks::parties(message, settings.from.as_ref(), &mut found);
+    let Some(parties) = parties.filter(|_| found.is_empty()) else { return Err(first(found)) };
+    let Parties { from, to, cc, bcc, .. } = &parties;
+    let only = message.only_recipients.as_deref();
+    let mut recipients = envelope([to, cc, bcc], only)?;
+    let redirected = Redirected::new(settings, &parties, only, &mut recipients)?;
     let subject = subject(message, rendered.subject, settings)?;
     let message_id = message_id(&message.id, from.address.domain());
-
-    let mut fields = Fields::default();
-    fields.push("Date", &Tokens::raw(date(message.timestamp)));
-    fields.push("From", &Tokens::parties(std::slice::from_ref(&from)));
-    for (name, parties) in [("Reply-To", &reply_to), ("To", to), ("Cc", cc)] {
-        if !parties.is_empty() {
-            fields.push(name, &Tokens::parties(parties));
-        }
-    }
-    fields.push("Subject", &Tokens::text("Subject", &subject));
-    fields.push("Message-ID", &Tokens::raw(message_id.clone()));
-    fields.push("Auto-Submitted", &Tokens::raw("auto-generated".to_owned()));
-    if let Some(redirected) = &redirected {
-        redirected.name_recipients(&mut fields);
-    }
-    header::extra(&message.headers, &mut fields)?;
-    fields.push("MIME-Version", &Tokens::raw("1.0".to_owned()));
-    let mut bytes = fields.into_bytes();
-    if bytes.len() > MAX_HEADER_SIZE {
-        return Err(ComposeError::too_large(format!(
-            "header fields of {} bytes, at most {MAX_HEADER_SIZE}",
-            bytes.len()
-        )));
+    let named = (subject.as_str(), message_id.clone());
+    let mut bytes = checks::fields(message, &parties, redirected.as_ref(), named, &mut found);
+    if !found.is_empty() {
+        return Err(first(found));
     }
 
     let boundary = || format!("=_{}", digest("boundary", &message.id));
@@ -140,17 +113,14 @@ pub fn compose(message: &Message, rendered: Rendered, settings: &config::Mail) -
     }
     let envelope_from = match &settings.envelope_from {
         Some(address) => address::ascii(address, "MAIL_ENVELOPE_FROM")?,
-        None => from.address,
+        None => parties.from.address,
     };
     Ok(Mail { message_id, envelope_from, recipients, bytes })
 }
 
-fn sender(message: &Message, settings: &config::Mail) -> Result<Party, ComposeError> {
-    match (&message.from, &settings.from) {
-        (Some(mailbox), _) => address::party(mailbox, "message.from"),
-        (None, Some(mailbox)) => address::party(mailbox, "MAIL_FROM"),
-        (None, None) => Err(ComposeError::bad_address("message.from", "is absent and MAIL_FROM is not set")),
-    }
+/// The problem that the dead letter names.
+fn first(found: Vec<ComposeError>) -> ComposeError {
+    found.into_iter().next().expect("what stops a mail was found")
 }
 
 /// Who is served: each address once, at its first place among those that are asked for.
@@ -186,10 +156,7 @@ fn subject(message: &Message, rendered: Option<String>, settings: &config::Mail)
     if subject.trim().is_empty() {
         return Err(ComposeError::malformed("message.subject", "is absent and the template has none"));
     }
-    if header::has_controls(&subject) {
-        return Err(ComposeError::bad_header("message.subject", header::CONTROLS));
-    }
-    Ok(subject.trim_matches(' ').to_owned())
+    checks::subject(&subject)
 }
 
 /// The event's time (RFC 5322 3.6.1: when the author was done), in years that the format can show.
@@ -204,6 +171,11 @@ fn date(timestamp: DateTime<Utc>) -> String {
 /// `<` first 32 characters of base32 (RFC 4648, lower case) of SHA-256 of the id `@` domain `>`.
 pub fn message_id(id: &str, domain: &str) -> String {
     format!("<{}@{domain}>", digest("", id))
+}
+
+/// The same for this sender, whose domain may be beyond ASCII; `None` where it is none that mail can come from.
+pub(crate) fn message_id_from(id: &str, from: &Mailbox) -> Option<String> {
+    address::ascii(&from.email, "message.from").ok().map(|address| message_id(id, address.domain()))
 }
 
 fn digest(purpose: &str, id: &str) -> String {

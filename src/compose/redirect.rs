@@ -5,6 +5,7 @@
 use super::{
     ComposeError, Recipient,
     address::{self, Party},
+    checks::Parties,
     header::{Fields, Tokens},
 };
 use crate::config;
@@ -26,7 +27,7 @@ impl Redirected {
     /// Puts the mailbox of the settings, if there is one, in place of the recipients; its index is that of the first.
     pub(super) fn new(
         settings: &config::Mail,
-        groups: [&[Party]; 3],
+        parties: &Parties,
         only: Option<&[usize]>,
         recipients: &mut Vec<Recipient>,
     ) -> Result<Option<Self>, ComposeError> {
@@ -37,7 +38,7 @@ impl Redirected {
             recipient.address = party.address.clone();
         }
         let mut index = 0..;
-        let instead_of = groups.map(|group| {
+        let instead_of = [&parties.to, &parties.cc, &parties.bcc].map(|group| {
             let named = group.iter().zip(&mut index).filter(|(_, index)| only.is_none_or(|only| only.contains(index)));
             named.map(|(party, _)| party.clone()).collect()
         });

@@ -3,6 +3,7 @@
 mod kafka;
 #[cfg(feature = "smtp")]
 mod login;
+mod publish;
 #[cfg(feature = "service")]
 mod service;
 #[cfg(feature = "smtp")]
@@ -16,6 +17,7 @@ use lettre::{Address, message::Mailbox};
 use serde::Deserialize;
 
 use self::kafka::kafka;
+pub use self::publish::producer_from_variables;
 #[cfg(feature = "service")]
 pub use self::service::{from_variables, http_addr};
 use super::{ConfigError, Kafka, Mail, reader::Reader, security::security, values};
@@ -34,7 +36,7 @@ macro_rules! variables {
     };
 }
 
-variables!(KafkaVariables: brokers, topic, topic_high, topic_normal, topic_low, dlq_topic, group_id, auto_offset_reset,
+variables!(KafkaVariables: enabled, brokers, topic, topic_high, topic_normal, topic_low, dlq_topic, group_id, auto_offset_reset,
     create_topics, topic_partitions, topic_replication_factor, dlq_retention, discovery_interval, fetch_max_bytes,
     fetch_max_wait, buffer_records, buffer_bytes, window_records, window_bytes);
 variables!(SecurityVariables: security_protocol, sasl_mechanism, sasl_username, sasl_password, sasl_password_file,
@@ -48,7 +50,8 @@ variables!(SmtpVariables: host, port, user, username, password, password_file, t
     auth_timeout, command_timeout, data_timeout, body_timeout, final_dot_timeout, quit_timeout);
 variables!(MailVariables: from, envelope_from, redirect_to, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
-variables!(OtherVariables: priority_weights, templates_dir, shutdown_timeout, commit_interval, http_addr, log_format,
+variables!(PublishVariables: timeout, linger, buffer_records, buffer_bytes, when_full, check_templates);
+variables!(OtherVariables: fallback, priority_weights, templates_dir, shutdown_timeout, commit_interval, http_addr, log_format,
     rust_log, email_worker_count);
 variables!(OtelVariables: sdk_disabled, traces_exporter, exporter_otlp_endpoint, exporter_otlp_traces_endpoint,
     exporter_otlp_protocol, exporter_otlp_headers, exporter_otlp_certificate, exporter_otlp_timeout, service_name,
@@ -63,6 +66,7 @@ pub(super) fn names() -> Vec<String> {
         ("SMTP_", SmtpVariables::FIELDS),
         ("MAIL_", MailVariables::FIELDS),
         ("RETRY_", RetryVariables::FIELDS),
+        ("PUBLISH_", PublishVariables::FIELDS),
         ("OTEL_", OtelVariables::FIELDS),
         ("", OtherVariables::FIELDS),
     ];
@@ -88,7 +92,7 @@ pub fn kafka_from_variables(variables: impl IntoIterator<Item = (String, String)
     let variables = exact(variables);
     let mut reader = Reader::default();
     let security = security(&mut reader, &read("KAFKA_", &variables));
-    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &read("", &variables), security);
+    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &read("", &variables), security, true);
     if reader.problems.is_empty() { Ok(kafka) } else { Err(ConfigError(reader.problems)) }
 }
 
@@ -105,7 +109,6 @@ pub fn mail_from_variables(variables: impl IntoIterator<Item = (String, String)>
     if reader.problems.is_empty() { Ok(mail) } else { Err(ConfigError(reader.problems)) }
 }
 
-#[cfg(feature = "smtp")]
 fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mail {
     Mail {
         from: reader.optional("MAIL_FROM", raw.from.as_ref(), "a mailbox such as Shop <shop@example.com>", one_mailbox),

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    AuthMethod, Config, Encryption, Kafka, LogFormat, Login, OffsetReset, SecretSource, Smtp, Telemetry, TokenSource,
-    TracesExporter, shown, values,
+    AuthMethod, Config, Encryption, Fallback, Kafka, LogFormat, Login, OffsetReset, Publish, SecretSource, Smtp,
+    Telemetry, TokenSource, TracesExporter, WhenFull, shown, values,
 };
 use crate::tls::PemFile;
 
@@ -58,6 +58,9 @@ impl Config {
             ("RETRY_MULTIPLIER", retry.multiplier.to_string()),
             ("RETRY_JITTER", retry.jitter.to_string()),
             ("RETRY_MAX_DELAY", duration(retry.max_delay)),
+        ]);
+        settings.extend(self.publish.effective());
+        settings.extend([
             ("SHUTDOWN_TIMEOUT", duration(self.shutdown_timeout)),
             ("HTTP_ADDR", self.http_addr.map_or_else(|| "off".to_owned(), |address| address.to_string())),
             (
@@ -72,6 +75,29 @@ impl Config {
         ]);
         settings.extend(telemetry(&self.telemetry));
         settings
+    }
+}
+
+impl Publish {
+    fn effective(&self) -> Vec<(&'static str, String)> {
+        let fallback = match self.fallback {
+            Fallback::None => "none",
+            Fallback::Smtp => "smtp",
+        };
+        let when_full = match self.when_full {
+            WhenFull::Wait => "wait",
+            WhenFull::Error => "error",
+        };
+        vec![
+            ("KAFKA_ENABLED", self.kafka_enabled.to_string()),
+            ("FALLBACK", fallback.to_owned()),
+            ("PUBLISH_TIMEOUT", values::duration_text(self.timeout)),
+            ("PUBLISH_LINGER", values::duration_text(self.linger)),
+            ("PUBLISH_BUFFER_RECORDS", self.buffer_records.to_string()),
+            ("PUBLISH_BUFFER_BYTES", values::size_text(self.buffer_bytes)),
+            ("PUBLISH_WHEN_FULL", when_full.to_owned()),
+            ("PUBLISH_CHECK_TEMPLATES", self.check_templates.to_string()),
+        ]
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// The text that [`duration`] reads back.
-pub(super) fn duration_text(duration: Duration) -> String {
+pub(crate) fn duration_text(duration: Duration) -> String {
     let millis = duration.as_millis();
     if !millis.is_multiple_of(1000) || millis == 0 {
         return format!("{millis}ms");
@@ -39,6 +39,11 @@ pub(super) fn retention(text: &str) -> Option<Duration> {
         Some(days) => days.parse::<u64>().ok()?.checked_mul(86_400).map(Duration::from_secs),
         None => duration(text),
     }
+}
+
+/// A duration as the settings and the command line have it: `250ms`, `30s`, `5m`, `2h` or `30d`; `None` for any other text.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    retention(text)
 }
 
 /// The text that [`retention`] reads back.

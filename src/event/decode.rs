@@ -65,6 +65,21 @@ type Object = Map<String, Value>;
 /// [`DecodeError`] naming the first field that is wrong.
 pub fn decode(record: &Record) -> Result<Message, DecodeError> {
     let value = record.value.as_deref().ok_or_else(|| malformed("", "the record's value is null"))?;
+    let mut message = decode_value(value, record.written())?;
+    if message.id.is_empty() {
+        message.id = id_of(record);
+    }
+    if record.headers.contains_key(STAGE_HEADER) {
+        message.retry_count = 0;
+    }
+    let recipients = message.to.len() + message.cc.len() + message.bcc.len();
+    message.only_recipients = only_recipients(record, recipients)?;
+    Ok(message)
+}
+
+/// Reads the value of a record that was written at that time, without what its headers and its place say: an absent id
+/// is empty.
+pub(crate) fn decode_value(value: &[u8], written: DateTime<Utc>) -> Result<Message, DecodeError> {
     if value.len() > MAX_EVENT_SIZE {
         let detail = format!("{} bytes, at most {MAX_EVENT_SIZE} are read", value.len());
         return Err(DecodeError { problem: Problem::TooLarge, field: String::new(), detail });
@@ -92,10 +107,9 @@ pub fn decode(record: &Record) -> Result<Message, DecodeError> {
             return Err(DecodeError { problem: Problem::Unsupported, field: path(field), detail });
         }
     }
-    let recipients = to.len() + cc.len() + bcc.len();
     Ok(Message {
         kind,
-        id: id(record, message)?,
+        id: id(message)?.unwrap_or_default().to_owned(),
         from: from(message)?,
         to,
         cc,
@@ -108,13 +122,11 @@ pub fn decode(record: &Record) -> Result<Message, DecodeError> {
         data: object(message, "data")?.cloned().unwrap_or_default(),
         headers: headers(message)?,
         priority: priority(message)?,
-        timestamp: time(message, "timestamp")?.unwrap_or_else(|| record.written()),
+        timestamp: time(message, "timestamp")?.unwrap_or(written),
         expires_at: time(message, "expires_at")?,
-        retry_count: number(message, "retry_count")?
-            .filter(|_| !record.headers.contains_key(STAGE_HEADER))
-            .unwrap_or(0),
+        retry_count: number(message, "retry_count")?.unwrap_or(0),
         max_retries: number(message, "max_retries")?.filter(|number| *number > 0),
-        only_recipients: only_recipients(record, recipients)?,
+        only_recipients: None,
     })
 }
 
@@ -132,7 +144,7 @@ fn path(field: &str) -> String {
     format!("message.{field}")
 }
 
-fn kind_of(value: &Value) -> &'static str {
+pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -175,18 +187,21 @@ fn object<'a>(message: &'a Object, field: &str) -> Result<Option<&'a Object>, De
     }
 }
 
-fn id(record: &Record, message: &Object) -> Result<String, DecodeError> {
-    if let Some(id) = text(message, "id")? {
-        if id.len() > MAX_ID_SIZE {
-            return Err(malformed("message.id", format!("{} bytes, at most {MAX_ID_SIZE} are taken", id.len())));
-        }
-        return Ok(id.to_owned());
+fn id(message: &Object) -> Result<Option<&str>, DecodeError> {
+    let id = text(message, "id")?;
+    match id.map(str::len).filter(|size| *size > MAX_ID_SIZE) {
+        Some(size) => Err(malformed("message.id", format!("{size} bytes, at most {MAX_ID_SIZE} are taken"))),
+        None => Ok(id),
     }
+}
+
+/// The identity of a mail that names none: the one that its dead letter kept, or the place of its record.
+fn id_of(record: &Record) -> String {
     let kept = record.headers.get(MESSAGE_ID_HEADER).and_then(|bytes| std::str::from_utf8(bytes).ok());
-    Ok(kept.filter(|id| (1..=MAX_ID_SIZE).contains(&id.len())).map_or_else(
+    kept.filter(|id| (1..=MAX_ID_SIZE).contains(&id.len())).map_or_else(
         || format!("{}-{}-{}-{}", record.topic, record.partition, record.offset, record.timestamp.timestamp_millis()),
         str::to_owned,
-    ))
+    )
 }
 
 fn from(message: &Object) -> Result<Option<Mailbox>, DecodeError> {
@@ -287,7 +302,7 @@ fn parse_time(text: &str) -> Option<DateTime<Utc>> {
 }
 
 /// Go writes the year 1 for a time that was never set.
-fn is_zero_time(time: DateTime<Utc>) -> bool {
+pub(crate) fn is_zero_time(time: DateTime<Utc>) -> bool {
     time.year() <= 1
 }
 

@@ -13,10 +13,8 @@ use kafka_protocol::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    chain::chain,
-    kafka::{client::Connector, wire},
-};
+use super::publisher::Trouble;
+use crate::kafka::{client::Connector, wire};
 
 /// From version 4 on a request can keep the broker from creating the topics that it names.
 const METADATA: VersionRange = VersionRange { min: 4, max: 9 };
@@ -77,7 +75,7 @@ pub(super) enum Unrouted {
     /// We may not describe or write it.
     Denied(String),
     /// No broker answered, or none lets us in, or the topic cannot be told now.
-    Unavailable(String),
+    Unavailable(Trouble),
 }
 
 impl Routes {
@@ -88,7 +86,7 @@ impl Routes {
         addresses.extend(known.into_iter().filter(|address| !connector.brokers().contains(address)));
         let mut rest = addresses.iter();
         let mut asked = FuturesUnordered::new();
-        let mut failed = Unrouted::Unavailable(wire::Error::NoBrokers.to_string());
+        let mut failed = Unrouted::Unavailable(wire::Error::NoBrokers.into());
         loop {
             match rest.next() {
                 Some(address) => asked.push(Self::ask_one(&connector, address, topic)),
@@ -118,7 +116,7 @@ impl Routes {
                 MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(false);
             connection.call(version, &request).await
         };
-        let response = ask.await.map_err(|error: wire::Error| Unrouted::Unavailable(chain(&error)))?;
+        let response = ask.await.map_err(|error: wire::Error| Unrouted::Unavailable(error.into()))?;
         Self::read(&response, topic)
     }
 
@@ -132,11 +130,15 @@ impl Routes {
             Some(code @ (ResponseError::TopicAuthorizationFailed | ResponseError::ClusterAuthorizationFailed)) => {
                 return Err(Unrouted::Denied(code.to_string()));
             }
-            Some(code) => return Err(Unrouted::Unavailable(format!("the brokers say of topic {topic}: {code}"))),
+            Some(code) => {
+                return Err(Unrouted::Unavailable(Trouble::passing(format!(
+                    "the brokers say of topic {topic}: {code}"
+                ))));
+            }
         }
         let count = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
         if count == 0 {
-            return Err(Unrouted::Unavailable(format!("topic {topic} has no partitions yet")));
+            return Err(Unrouted::Unavailable(Trouble::passing(format!("topic {topic} has no partitions yet"))));
         }
         let addresses = response.brokers.iter().map(|broker| {
             let address = match broker.host.parse::<Ipv6Addr>() {

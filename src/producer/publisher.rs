@@ -19,10 +19,7 @@ mod verdict;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -38,7 +35,10 @@ use self::{
     task::Task,
 };
 use super::partitions;
-use crate::kafka::client::Connector;
+use crate::{
+    chain::chain,
+    kafka::{client::Connector, wire},
+};
 
 /// Bytes that a record takes in a batch beside key, value and headers, about.
 const OVERHEAD: usize = 64;
@@ -96,13 +96,40 @@ pub(crate) enum NotStored {
     /// Its time was up, or its caller went away, before it was on the wire.
     Late {
         /// What keeps us from writing.
-        trouble: Option<Arc<str>>,
+        trouble: Option<Trouble>,
     },
     /// The brokers do not take it.
-    Refused {
-        /// What they say.
-        why: String,
-    },
+    Refused(Trouble),
+}
+
+/// What keeps records from being written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) why: Arc<str>,
+    /// It lasts until somebody changes something about the cluster or our settings.
+    pub(crate) setup: bool,
+}
+
+impl Trouble {
+    pub(super) fn passing(why: impl Into<Arc<str>>) -> Self {
+        Self { why: why.into(), setup: false }
+    }
+
+    fn setup(why: impl Into<Arc<str>>) -> Self {
+        Self { why: why.into(), setup: true }
+    }
+}
+
+impl From<wire::Error> for Trouble {
+    fn from(error: wire::Error) -> Self {
+        Self { why: chain(&error).into(), setup: !error.is_retriable() }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
 }
 
 impl fmt::Display for NotStored {
@@ -113,7 +140,11 @@ impl fmt::Display for NotStored {
             Self::Late { trouble: None } => {
                 f.write_str("not written in time: earlier records were not acknowledged yet")
             }
+<<<<<<< HEAD
             Self::Refused { why } => f.write_str(why),
+=======
+            Self::Refused(trouble) => trouble.fmt(f),
+>>>>>>> main
         }
     }
 }
@@ -124,7 +155,7 @@ pub(crate) enum Unknown {
     /// No answer came in time.
     Late {
         /// What was seen last.
-        trouble: Option<Arc<str>>,
+        trouble: Option<Trouble>,
     },
     /// The runtime in which it was written has ended.
     Stopped,
@@ -156,7 +187,6 @@ pub(crate) struct Publisher {
     records: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     byte_permits: u32,
-    waiting_for_room: AtomicUsize,
     topics: Mutex<HashMap<Arc<str>, Arc<Topic>>>,
 }
 
@@ -179,7 +209,6 @@ impl Publisher {
             records: Arc::new(Semaphore::new(limits.records.min(Semaphore::MAX_PERMITS))),
             bytes: Arc::new(Semaphore::new(byte_permits as usize)),
             byte_permits,
-            waiting_for_room: AtomicUsize::new(0),
             topics: Mutex::default(),
         }
     }
@@ -235,11 +264,6 @@ impl Publisher {
         (records, (self.byte_permits as usize).saturating_sub(self.bytes.available_permits()))
     }
 
-    /// Calls that wait for room in the buffer.
-    pub(crate) fn waiting_for_room(&self) -> usize {
-        self.waiting_for_room.load(Ordering::Relaxed)
-    }
-
     async fn room(&self, size: usize, deadline: Instant) -> Option<Room> {
         // a single record may be larger than the whole buffer, and then has it for itself
         let bytes = u32::try_from(size).unwrap_or(u32::MAX).min(self.byte_permits);
@@ -253,7 +277,6 @@ impl Publisher {
         if self.limits.refuse_when_full {
             return None;
         }
-        let _counted = Counted::new(&self.waiting_for_room);
         let wait = async {
             let record = record_room.acquire_owned().await.ok()?;
             Some(Room { _record: record, _bytes: byte_room.acquire_many_owned(bytes).await.ok()? })
@@ -320,20 +343,5 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.topic.queue.withdraw(self.hash, self.number);
-    }
-}
-
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -15,7 +15,7 @@ use crate::{compose::Mail, config, mask};
 #[derive(Debug)]
 pub struct Held {
     session: Session,
-    _place: SessionPlace,
+    place: SessionPlace,
     used: Instant,
 }
 
@@ -23,17 +23,12 @@ impl Held {
     /// A session that was opened just now for this place.
     pub fn new(session: Session, mut place: SessionPlace) -> Self {
         place.establish();
-        Self { session, _place: place, used: Instant::now() }
+        Self { session, place, used: Instant::now() }
     }
 
     /// When it was opened or last used.
     pub fn used(&self) -> Instant {
         self.used
-    }
-
-    /// Whether no mail was begun on it yet.
-    pub fn is_fresh(&self) -> bool {
-        self.session.is_fresh()
     }
 
     /// Whether another mail may be sent on it, whatever the settings say: false after any doubt.
@@ -65,6 +60,13 @@ impl Held {
             debug!(message_id = mail.message_id, detail = mask::text(detail), "session lost");
         }
         attempt
+    }
+
+    /// Ends it without a word and keeps its place, for a new one.
+    pub fn vacate(self) -> SessionPlace {
+        let mut place = self.place;
+        place.vacate();
+        place
     }
 
     /// Ends it politely, within the deadline for QUIT.

@@ -7,9 +7,9 @@ use minijinja::{Environment, ErrorKind};
 use super::{
     check::tag_at,
     engine::{MAX_PART_SIZE, Refused},
-    files::{Part, is_name},
+    files::Part,
 };
-use crate::failure::Reason;
+use crate::{event::is_template_folder, failure::Reason};
 
 /// Something wrong with one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +136,7 @@ impl RenderError {
     }
 
     pub(super) fn unknown(name: &str) -> Self {
-        let template = if is_name(name) { format!("{name:?}") } else { "of such a name".to_owned() };
+        let template = if is_template_folder(name) { format!("{name:?}") } else { "of such a name".to_owned() };
         Self::UnknownTemplate { template }
     }
 

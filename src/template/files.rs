@@ -7,11 +7,11 @@ use std::{
 };
 
 use super::{Data, error::Problem};
+use crate::event::{LAYOUTS, is_template_folder};
 
 /// Largest file of `TEMPLATES_DIR` in bytes.
 const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
-const LAYOUTS: &str = "layouts";
 const SAMPLE: &str = "sample.json";
 
 macro_rules! built_in {
@@ -140,7 +140,7 @@ impl Files {
                 }
                 continue;
             }
-            if !is_name(&folder) {
+            if !is_template_folder(&folder) {
                 problems.push(Problem::new(
                     &folder,
                     "is not a template name: letters, digits, '-', '_' and '.', at most 64",
@@ -314,13 +314,6 @@ fn read(path: &Path) -> io::Result<String> {
 fn is_template_file(name: &str) -> bool {
     let extension = Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     ["j2", "jinja", "jinja2"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-}
-
-/// Whether a text can be a template's name, and so may be shown in an error.
-pub(super) fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && !name.starts_with('.')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]

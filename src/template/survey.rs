@@ -90,6 +90,13 @@ impl Survey {
         })
     }
 
+    /// Whether nothing keeps a part from being rendered, in its file and in those that it leads to.
+    pub fn is_sound(&self, name: &str, part: Part) -> bool {
+        let mut files = BTreeMap::new();
+        variables::reach(&part.path(name), self.files.sources(), &BTreeSet::new(), &mut files);
+        !self.problems.iter().any(|problem| files.contains_key(&problem.file))
+    }
+
     /// What a template asks for, through layouts, includes and macros: each path once, by its first place.
     pub fn usages(&self, name: &str) -> Vec<Usage> {
         variables::usages(&self.templates.env, self.files.sources(), &self.roots(name))
@@ -129,7 +136,10 @@ impl Survey {
 
 impl fmt::Debug for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Survey").field("templates", &self.templates).field("problems", &self.problems).finish()
+        f.debug_struct("Survey")
+            .field("templates", &self.templates)
+            .field("problems", &self.problems)
+            .finish_non_exhaustive()
     }
 }
 

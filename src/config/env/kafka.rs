@@ -10,12 +10,18 @@ use super::{
 /// Longest time for which a broker may hold a fetch: a broker that is silent is found out only after that.
 const LONGEST_FETCH: Duration = Duration::from_secs(30);
 
-pub(super) fn kafka(reader: &mut Reader, raw: &KafkaVariables, other: &OtherVariables, security: Security) -> Kafka {
+pub(super) fn kafka(
+    reader: &mut Reader,
+    raw: &KafkaVariables,
+    other: &OtherVariables,
+    security: Security,
+    needed: bool,
+) -> Kafka {
     let expected_brokers = "one or more addresses such as kafka-1:9092,kafka-2:9092";
     let brokers = reader.optional("KAFKA_BROKERS", raw.brokers.as_ref(), expected_brokers, |text| {
         text.split(',').map(values::broker).collect::<Option<Vec<String>>>()
     });
-    if brokers.is_none() && raw.brokers.as_ref().is_none_or(|text| text.trim().is_empty()) {
+    if needed && brokers.is_none() && raw.brokers.as_ref().is_none_or(|text| text.trim().is_empty()) {
         reader.problem("KAFKA_BROKERS", None, expected_brokers);
     }
     if let Some(address) = brokers.iter().flatten().find(|address| address.starts_with('[') && security.tls.is_some()) {

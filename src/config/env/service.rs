@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{OtherVariables, RetryVariables, exact, kafka::kafka, mail, read, smtp::smtp, telemetry};
+use super::{OtherVariables, RetryVariables, exact, kafka::kafka, mail, publish::publish, read, smtp::smtp, telemetry};
 use crate::config::{Config, ConfigError, LogFormat, Retry, reader::Reader, security::security, values};
 
 /// Reads the settings from variables given as name and value.
@@ -18,16 +18,22 @@ pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> 
     let mut reader = Reader::default();
     let other: OtherVariables = read("", &variables);
     let security = security(&mut reader, &read("KAFKA_", &variables));
-    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &other, security);
+    let kafka = kafka(&mut reader, &read("KAFKA_", &variables), &other, security, true);
     let smtp = smtp(&mut reader, &read("SMTP_", &variables), &other);
     let mail = mail(&mut reader, &read("MAIL_", &variables), &other);
     let retry = retry(&mut reader, &read("RETRY_", &variables));
+    let publish = publish(&mut reader, &read("KAFKA_", &variables), &read("PUBLISH_", &variables), &other);
+    if !publish.kafka_enabled {
+        let expected = "true or nothing: the service takes its mails from Kafka (applications can send without it)";
+        reader.problem("KAFKA_ENABLED", Some("false"), expected);
+    }
     let telemetry = telemetry::telemetry(&mut reader, &read("OTEL_", &variables));
     let config = Config {
         kafka,
         smtp,
         mail,
         retry,
+        publish,
         telemetry,
         weights: reader.value(
             "PRIORITY_WEIGHTS",

@@ -18,7 +18,7 @@ mod watch;
 pub use admin::{Admin, Error, offset_metadata_limit};
 pub use create::{Creation, Refusal};
 pub use describe::{Broker, Cluster, Configs, Operation, Operations, Partition, Topic};
-pub use ends::{Ends, ends};
+pub use ends::{Ends, ends, offsets_at};
 pub use ensure::{Made, State, ensure};
 pub use findings::{Finding, Seen, findings};
 pub use newborn::Newborn;

@@ -16,7 +16,7 @@ use kafka_protocol::{
 use tokio::time::Instant;
 
 use super::{
-    NotStored, Published, Unknown,
+    NotStored, Published, Trouble, Unknown,
     queue::{Content, Order},
 };
 
@@ -109,7 +109,7 @@ impl Batch {
     pub(super) fn refused(self, why: &NotStored) {
         for (_, order) in self.orders {
             order.answer(if self.doubtful {
-                Published::Unknown(Unknown::Late { trouble: Some(why.to_string().into()) })
+                Published::Unknown(Unknown::Late { trouble: Some(Trouble::passing(why.to_string())) })
             } else {
                 Published::NotStored(why.clone())
             });

@@ -13,9 +13,11 @@ use kafka_protocol::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::batch::{Batch, Identity};
+use super::{
+    Trouble,
+    batch::{Batch, Identity},
+};
 use crate::{
-    chain::chain,
     delay::Delays,
     kafka::{client::Connector, wire},
     producer::partitions::name,
@@ -134,9 +136,8 @@ pub(super) async fn open(
 }
 
 async fn ask_identity(connection: &mut wire::Connection) -> Identified {
-    let version = match connection.version::<InitProducerIdRequest>(INIT_PRODUCER_ID) {
-        Ok(version) => version,
-        Err(_) => return Identified::Not { for_good: true },
+    let Ok(version) = connection.version::<InitProducerIdRequest>(INIT_PRODUCER_ID) else {
+        return Identified::Not { for_good: true };
     };
     let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(i32::MAX);
     match timeout(IDENTITY, connection.call(version, &request)).await {
@@ -160,7 +161,7 @@ pub(super) struct Written {
 
 /// Why there is no answer.
 pub(super) struct WriteError {
-    pub(super) why: String,
+    pub(super) trouble: Trouble,
     /// Whether anything can have gone out.
     pub(super) sent: bool,
 }
@@ -176,7 +177,7 @@ pub(super) async fn write(
     let version = match connection.version::<ProduceRequest>(PRODUCE) {
         Ok(version) => version,
         Err(error) => {
-            let error = WriteError { why: chain(&error), sent: false };
+            let error = WriteError { trouble: error.into(), sent: false };
             return Written { broker, batches, outcome: Err(error) };
         }
     };
@@ -193,10 +194,10 @@ pub(super) async fn write(
     let limit = if repeatable { (time / 2).max(LEAST_TRY) } else { time.saturating_add(MARGIN) };
     let outcome = match timeout(limit, connection.call(version, &request)).await {
         Ok(Ok(response)) => Ok((connection, response)),
-        Ok(Err(error)) => Err(WriteError { why: chain(&error), sent: true }),
+        Ok(Err(error)) => Err(WriteError { trouble: error.into(), sent: true }),
         Err(_) => {
             let why = format!("broker {} did not answer within {limit:?}", connection.address());
-            Err(WriteError { why, sent: true })
+            Err(WriteError { trouble: Trouble::passing(why), sent: true })
         }
     };
     Written { broker, batches, outcome }

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{NotStored, Published};
+use super::{NotStored, Published, Trouble};
 use crate::producer::partitions::partition;
 
 /// Partition under which records wait for as long as it is not known how many there are.
@@ -81,7 +81,7 @@ struct State {
     /// Whether there is a task that empties the queue.
     served: bool,
     /// Why nothing is written now.
-    trouble: Option<Arc<str>>,
+    trouble: Option<Trouble>,
     /// Those who want to know when all connections stand.
     readiness: Vec<oneshot::Sender<Result<(), NotStored>>>,
 }
@@ -223,12 +223,12 @@ impl Queue {
         self.lock().waiting.len()
     }
 
-    pub(super) fn trouble(&self) -> Option<Arc<str>> {
+    pub(super) fn trouble(&self) -> Option<Trouble> {
         self.lock().trouble.clone()
     }
 
-    pub(super) fn set_trouble(&self, trouble: Option<String>) {
-        self.lock().trouble = trouble.map(Into::into);
+    pub(super) fn set_trouble(&self, trouble: impl Into<Option<Trouble>>) {
+        self.lock().trouble = trouble.into();
     }
 
     /// The task is gone: whoever comes next starts another.

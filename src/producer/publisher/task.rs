@@ -16,14 +16,14 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::{
-    NotStored, Published, Topic,
+    NotStored, Published, Topic, Trouble,
     batch::{Batch, Identity, Stamp},
     link::{self, Identified, Link, LinkState, Opened, WriteError, Written},
     verdict::{Verdict, verdict},
 };
 use crate::{
-    chain::chain,
     delay::Delays,
+    foreign::clean,
     kafka::wire,
     producer::partitions::{Routes, Unrouted},
 };
@@ -207,7 +207,9 @@ impl Task {
         }
         if without_leader && !self.stale {
             self.stale = true;
-            self.topic.queue.set_trouble(Some(format!("a partition of topic {} has no leader", self.topic.name)));
+            self.topic
+                .queue
+                .set_trouble(Trouble::passing(format!("a partition of topic {} has no leader", self.topic.name)));
             alarm = Some(now);
         }
         if let Some(alarm) = alarm {
@@ -346,8 +348,9 @@ impl Task {
             Ok(batch) => Some(batch),
             Err((orders, why)) => {
                 self.partition(index, now).next = stamp.map(|stamp| (stamp.identity, stamp.sequence));
+                let refused = Published::NotStored(NotStored::Refused(Trouble::passing(why)));
                 for (_, order) in orders {
-                    order.answer(Published::NotStored(NotStored::Refused { why: why.clone() }));
+                    order.answer(refused.clone());
                 }
                 None
             }
@@ -388,19 +391,20 @@ impl Task {
                     "the brokers list no topic {}: it is missing, or this user may not describe it",
                     self.topic.name
                 );
+                let trouble = Trouble::setup(why);
                 if now >= since + MISSING {
                     self.routes = None;
-                    self.topic.queue.refuse_all(&NotStored::Refused { why: why.clone() });
+                    self.topic.queue.refuse_all(&NotStored::Refused(trouble.clone()));
                 }
-                self.topic.queue.set_trouble(Some(why));
+                self.topic.queue.set_trouble(trouble);
             }
             Err(Unrouted::Denied(why)) => {
                 let why = format!("topic {}: {why}", self.topic.name);
-                self.topic.queue.refuse_all(&NotStored::Refused { why });
+                self.topic.queue.refuse_all(&NotStored::Refused(Trouble::setup(why)));
             }
-            Err(Unrouted::Unavailable(why)) => {
+            Err(Unrouted::Unavailable(trouble)) => {
                 self.missing_since = None;
-                self.topic.queue.set_trouble(Some(why));
+                self.topic.queue.set_trouble(trouble);
             }
         }
         self.ask_not_before = now + self.ask_delays.advance();
@@ -422,14 +426,14 @@ impl Task {
                 let link = self.link(opened.broker);
                 link.state = LinkState::Idle(connection, now);
             }
-            Err(error) => self.lost(opened.broker, chain(&error), now),
+            Err(error) => self.lost(opened.broker, error.into(), now),
         }
     }
 
     /// A connection has failed: perhaps the partitions have other leaders by now.
-    fn lost(&mut self, broker: i32, why: String, now: Instant) {
-        debug!(topic = %self.topic.name, broker, why, "a connection to a broker failed");
-        self.topic.queue.set_trouble(Some(why));
+    fn lost(&mut self, broker: i32, trouble: Trouble, now: Instant) {
+        debug!(topic = %self.topic.name, broker, %trouble, "a connection to a broker failed");
+        self.topic.queue.set_trouble(trouble);
         self.link(broker).failed(now);
         self.stale = true;
     }
@@ -447,11 +451,11 @@ impl Task {
                     self.answered(batch, &response, now);
                 }
             }
-            Err(WriteError { why, sent }) => {
+            Err(WriteError { trouble, sent }) => {
                 for batch in batches {
                     if sent { self.doubt(batch, now) } else { self.back(batch, now) }
                 }
-                self.lost(broker, why, now);
+                self.lost(broker, trouble, now);
             }
         }
     }
@@ -468,22 +472,22 @@ impl Task {
             self.ask_delays.reset();
             return batch.stored(&self.topic.name, answer.base_offset);
         };
-        let said = answer.error_message.as_ref().map_or_else(|| code.to_string(), |text| text.to_string());
+        let said = answer.error_message.as_ref().map_or_else(|| code.to_string(), |text| clean(text, &[]));
         let why = format!("topic {} partition {}: {said}", self.topic.name, batch.partition);
         debug!(why, code = answer.error_code, "the broker refuses a batch");
         match verdict(code) {
             Verdict::Stored => batch.stored(&self.topic.name, -1),
             Verdict::Elsewhere => {
-                self.topic.queue.set_trouble(Some(why));
+                self.topic.queue.set_trouble(Trouble::passing(why));
                 self.stale = true;
                 self.back(batch, now);
             }
             Verdict::Later => {
-                self.topic.queue.set_trouble(Some(why));
+                self.topic.queue.set_trouble(Trouble::passing(why));
                 self.back(batch, now);
             }
             Verdict::Doubt => {
-                self.topic.queue.set_trouble(Some(why));
+                self.topic.queue.set_trouble(Trouble::passing(why));
                 self.doubt(batch, now);
             }
             Verdict::Stamp => {
@@ -503,9 +507,10 @@ impl Task {
                 }
                 self.unwritten(batch);
             }
-            Verdict::Content | Verdict::Denied => {
+            refused @ (Verdict::Content | Verdict::Denied) => {
                 self.roll_back(&batch);
-                batch.refused(&NotStored::Refused { why });
+                let trouble = Trouble { why: why.into(), setup: refused == Verdict::Denied };
+                batch.refused(&NotStored::Refused(trouble));
             }
         }
     }

@@ -103,6 +103,13 @@ impl SessionPlace {
             self.relay.changed.notify_waiters();
         }
     }
+
+    /// Its session is over, and another one is to take its place.
+    pub fn vacate(&mut self) {
+        if std::mem::take(&mut self.established) {
+            self.relay.lock().established -= 1;
+        }
+    }
 }
 
 impl Drop for SessionPlace {

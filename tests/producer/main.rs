@@ -1,0 +1,4 @@
+//! The producer against real brokers: what it says of a mail is what became of it.
+
+mod common;
+mod published;
