@@ -19,18 +19,11 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 
 use lettre::{Address, message::Mailbox};
 
-<<<<<<< HEAD
-pub use env::kafka_from_variables;
-=======
->>>>>>> main
 #[cfg(feature = "smtp")]
 pub use env::mail_from_variables;
 #[cfg(feature = "service")]
 pub use env::{from_variables, http_addr};
-<<<<<<< HEAD
-=======
 pub use env::{kafka_from_variables, producer_from_variables};
->>>>>>> main
 pub(crate) use reader::shown;
 pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};

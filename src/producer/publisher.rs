@@ -140,11 +140,7 @@ impl fmt::Display for NotStored {
             Self::Late { trouble: None } => {
                 f.write_str("not written in time: earlier records were not acknowledged yet")
             }
-<<<<<<< HEAD
-            Self::Refused { why } => f.write_str(why),
-=======
             Self::Refused(trouble) => trouble.fmt(f),
->>>>>>> main
         }
     }
 }
