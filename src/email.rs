@@ -14,7 +14,7 @@ mod properties;
 #[allow(dead_code, reason = "the producer is what uses all of it")]
 mod raw;
 #[cfg(feature = "templates")]
-mod render;
+pub(crate) mod render;
 #[cfg(test)]
 mod tests;
 mod trace;
