@@ -12,8 +12,8 @@ use crate::delay::Delays;
 
 /// Publishes in a row without an answer that open the circuit.
 pub(super) const FAILURES: u32 = 3;
-/// The first delay before a probe, and the longest.
-const PROBES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// The first delay before a probe, and the longest: it costs nobody anything.
+const PROBES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
 #[derive(Debug)]
 pub(super) struct Circuit {
