@@ -19,6 +19,8 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration}
 
 use lettre::{Address, message::Mailbox};
 
+#[cfg(feature = "smtp")]
+pub use env::mail_from_variables;
 #[cfg(feature = "service")]
 pub use env::{from_variables, http_addr};
 pub use env::{kafka_from_variables, producer_from_variables};
@@ -27,6 +29,7 @@ pub use reader::{ConfigError, Problem};
 pub use secret::{Secret, SecretError, SecretSource};
 pub use security::{Login, PasswordMechanism, Security, TokenEndpoint, TokenSource};
 pub(crate) use values::duration_text;
+pub use values::parse_duration;
 
 use crate::mask;
 
@@ -232,6 +235,11 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
+    /// Reads `14/s`, `600/min` or `50000/h`; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        values::rate_limit(text)
+    }
+
     /// Mails a second, taken over the whole span.
     pub fn per_second(&self) -> f64 {
         f64::from(self.count) / self.per.as_secs_f64()

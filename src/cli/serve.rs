@@ -7,7 +7,7 @@ use postlane::{
     telemetry,
 };
 
-use super::{exit::Exit, runtime};
+use super::{exit::Exit, runtime, terminal::complain};
 
 pub(super) fn run(config: Config) -> Exit {
     let format = config.log_format;
@@ -18,7 +18,7 @@ pub(super) fn run(config: Config) -> Exit {
             if format == LogFormat::Json && tracing::enabled!(tracing::Level::ERROR) {
                 tracing::error!(error = format!("{error:#}"), "postlane ends");
             } else {
-                eprintln!("postlane: {error:#}");
+                complain(format_args!("{error:#}"));
             }
             match error.downcast_ref::<Error>() {
                 Some(error) if error.is_configuration() => Exit::Config,

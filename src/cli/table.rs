@@ -30,7 +30,7 @@ pub(super) enum Tone {
 
 impl Tone {
     /// The parameter of SGR (ECMA-48).
-    fn colour(self) -> &'static str {
+    pub(super) fn colour(self) -> &'static str {
         match self {
             Self::Good => "32",
             Self::Doubtful => "33",

@@ -49,7 +49,7 @@ impl ComposeError {
     }
 
     /// The field of the event, or the setting; `message` for the mail as a whole.
-    pub(crate) fn field(&self) -> &str {
+    pub fn field(&self) -> &str {
         match self {
             Self::BadAddress { field, .. } | Self::BadHeader { field, .. } => field,
             Self::Malformed { field, .. } => field,
@@ -58,7 +58,7 @@ impl ComposeError {
     }
 
     /// What is wrong with it.
-    pub(crate) fn problem(&self) -> &str {
+    pub fn problem(&self) -> &str {
         match self {
             Self::BadAddress { problem, .. } | Self::BadHeader { problem, .. } | Self::Malformed { problem, .. } => {
                 problem

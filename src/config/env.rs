@@ -96,6 +96,19 @@ pub fn kafka_from_variables(variables: impl IntoIterator<Item = (String, String)
     if reader.problems.is_empty() { Ok(kafka) } else { Err(ConfigError(reader.problems)) }
 }
 
+/// Reads `MAIL_*` and `TEMPLATES_DIR` alone, for programs that render mails and send none.
+///
+/// # Errors
+///
+/// [`ConfigError`] with every variable of these that is wrong.
+#[cfg(feature = "smtp")]
+pub fn mail_from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Result<Mail, ConfigError> {
+    let variables = exact(variables);
+    let mut reader = Reader::default();
+    let mail = mail(&mut reader, &read("MAIL_", &variables), &read("", &variables));
+    if reader.problems.is_empty() { Ok(mail) } else { Err(ConfigError(reader.problems)) }
+}
+
 fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mail {
     Mail {
         from: reader.optional("MAIL_FROM", raw.from.as_ref(), "a mailbox such as Shop <shop@example.com>", one_mailbox),
@@ -129,7 +142,6 @@ fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mai
 }
 
 /// A mailbox whose address a session takes.
-#[cfg(feature = "smtp")]
 fn one_mailbox(text: &str) -> Option<Mailbox> {
     // the domain may be beyond ASCII, since it becomes an A-label
     parse_mailbox(text).ok().filter(|mailbox| {

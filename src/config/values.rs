@@ -41,6 +41,11 @@ pub(super) fn retention(text: &str) -> Option<Duration> {
     }
 }
 
+/// A duration as the settings and the command line have it: `250ms`, `30s`, `5m`, `2h` or `30d`; `None` for any other text.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    retention(text)
+}
+
 /// The text that [`retention`] reads back.
 pub(super) fn retention_text(retention: Duration) -> String {
     match retention.as_secs() {

@@ -66,6 +66,15 @@ impl Problems {
         }
     }
 
+    /// Adds a problem of a field that may have others.
+    #[cfg(feature = "templates")]
+    pub(super) fn add_another(&mut self, field: impl Into<String>, problem: impl Into<String>) {
+        let problem = InvalidField { field: field.into(), problem: problem.into() };
+        if !self.0.contains(&problem) {
+            self.0.push(problem);
+        }
+    }
+
     pub(super) fn add_decode(&mut self, error: DecodeError) {
         self.add(error.field, error.detail);
     }

@@ -6,11 +6,10 @@ use chrono::{DateTime, Datelike, SubsecRound, TimeDelta, Utc};
 use lettre::{Address, message::Mailbox};
 use serde_json::{Map, Value};
 
-use super::{Email, Expiry, InvalidEmail, Mailboxes, id, invalid::Problems, raw};
+use super::{Email, Expiry, InvalidEmail, Mailboxes, id, invalid::Problems, raw, trace};
 use crate::{
     compose,
     event::{self, MAX_EVENT_SIZE, Message, Priority, is_template_name, is_zero_time, kind_of, time},
-    trace_parent::{TraceParent, is_state},
 };
 
 /// Attempts that an application may ask for at the most: the largest `RETRY_MAX_ATTEMPTS_LIMIT`.
@@ -62,7 +61,7 @@ impl Email {
 
     pub(super) fn prepare_at(self, defaults: &Defaults, now: DateTime<Utc>) -> Result<Prepared, InvalidEmail> {
         let now = now.trunc_subsecs(3);
-        let (parent, state) = (self.trace_parent.clone(), self.trace_state.clone());
+        let given = self.trace_parent.clone().map(|parent| (parent, self.trace_state.clone()));
         let mut problems = Problems::default();
         let message = self.into_message(defaults, now, &mut problems);
         for problem in compose::problems(&message, defaults.from.as_ref(), defaults.from_needed) {
@@ -71,7 +70,7 @@ impl Email {
         problems.end()?;
         let value = event::encode(&message);
         let mut prepared = Prepared::read(value, defaults, now).map_err(InvalidEmail::of_data)?;
-        prepared.add_trace(parent.as_deref(), state.as_deref());
+        trace::add(&mut prepared.headers, given);
         Ok(prepared)
     }
 
@@ -155,7 +154,7 @@ impl Prepared {
             problems.add_compose(&problem);
         }
         problems.end()?;
-        prepared.add_trace(None, None);
+        trace::add(&mut prepared.headers, None);
         Ok(prepared)
     }
 
@@ -192,15 +191,6 @@ impl Prepared {
     pub(crate) fn size(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.id.len() + self.value.len() + headers
-    }
-
-    /// The caller's trace, as it was given.
-    fn add_trace(&mut self, parent: Option<&str>, state: Option<&str>) {
-        let Some(parent) = parent.and_then(TraceParent::parse) else { return };
-        self.headers.insert("traceparent".to_owned(), parent.header().into_bytes());
-        if let Some(state) = state.filter(|state| is_state(state)) {
-            self.headers.insert("tracestate".to_owned(), state.as_bytes().to_vec());
-        }
     }
 }
 

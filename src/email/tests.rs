@@ -274,10 +274,6 @@ fn a_trace_goes_into_the_headers() {
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let traced = prepared(email().trace_parent(parent).trace_state("rojo=1"));
     assert_eq!((header(&traced, "traceparent"), header(&traced, "tracestate")), (Some(parent), Some("rojo=1")));
-    let wrong = prepared(email().trace_parent("00-1-2-01").trace_state("rojo=1"));
-    assert_eq!((header(&wrong, "traceparent"), header(&wrong, "tracestate")), (None, None));
-    let stateless = prepared(email().trace_parent(parent).trace_state("\n"));
-    assert_eq!((header(&stateless, "traceparent"), header(&stateless, "tracestate")), (Some(parent), None));
 }
 
 #[test]

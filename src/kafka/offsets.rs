@@ -32,7 +32,7 @@ pub struct Position {
 }
 
 /// What one partition has in flight.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tracker {
     /// Seen or remembered, and not settled.
     unsettled: BTreeSet<i64>,
@@ -90,6 +90,11 @@ impl Tracker {
     /// The lowest offset that is to be settled or read: what is committed.
     pub fn lowest(&self) -> i64 {
         self.unsettled.first().copied().unwrap_or(self.horizon)
+    }
+
+    /// Whether an offset was seen, or is remembered, and is not settled.
+    pub fn is_unsettled(&self, offset: i64) -> bool {
+        self.unsettled.contains(&offset)
     }
 
     /// Takes note of an offset that was read.

@@ -7,13 +7,32 @@ use minijinja::Environment;
 use super::{engine::is_html, error::Problem};
 
 /// A tag or a printed expression of a source.
-struct Tag<'a> {
+pub(super) struct Tag<'a> {
     /// Byte at which it starts.
-    start: usize,
-    line: usize,
+    pub(super) start: usize,
+    /// Byte after its end.
+    pub(super) end: usize,
+    pub(super) line: usize,
     /// `{% %}`, else `{{ }}`.
-    block: bool,
-    text: &'a str,
+    pub(super) block: bool,
+    pub(super) text: &'a str,
+}
+
+impl<'a> Tag<'a> {
+    /// The word that a `{% %}` starts with, and the rest.
+    pub(super) fn word(&self) -> Option<(&'a str, &'a str)> {
+        let word = self.text.split_once(char::is_whitespace).unwrap_or((self.text, ""));
+        self.block.then_some(word)
+    }
+
+    /// The file that it refers to, by a name in quotes.
+    pub(super) fn target(&self) -> Option<(&'a str, &'a str)> {
+        let (word, rest) = self.word()?;
+        if !matches!(word, "extends" | "include" | "import" | "from") {
+            return None;
+        }
+        literal(rest).map(|(target, _)| (word, target))
+    }
 }
 
 /// Checks a source whose syntax is sound.
@@ -93,7 +112,7 @@ fn literal(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The tags of a source, in order; comments and raw blocks are left out.
-fn tags(source: &str) -> impl Iterator<Item = Tag<'_>> {
+pub(super) fn tags(source: &str) -> impl Iterator<Item = Tag<'_>> {
     let mut at = 0;
     let mut raw = false;
     std::iter::from_fn(move || {
@@ -117,7 +136,8 @@ fn tags(source: &str) -> impl Iterator<Item = Tag<'_>> {
             }
             at = start + length + 2;
             raw = block && text == "raw";
-            return Some(Tag { start, line: source[..start].matches('\n').count() + 1, block, text });
+            let line = source[..start].matches('\n').count() + 1;
+            return Some(Tag { start, end: at, line, block, text });
         }
     })
 }
@@ -175,7 +195,7 @@ fn uses<'a>(tag: &Tag<'a>) -> Vec<(&'static str, &'a str)> {
 }
 
 /// Length of the quoted text at the start, quotes included.
-fn quoted(text: &str) -> usize {
+pub(super) fn quoted(text: &str) -> usize {
     let open = text.as_bytes()[0];
     let mut escaped = false;
     for (at, &byte) in text.as_bytes().iter().enumerate().skip(1) {

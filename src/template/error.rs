@@ -31,6 +31,17 @@ impl Problem {
         Self { file: file.to_owned(), line: Some(line), text: text.to_string() }
     }
 
+    /// A sample that is not a JSON object, or no JSON at all.
+    pub(super) fn json(file: &str, error: &serde_json::Error) -> Self {
+        let text = error.to_string();
+        // the place stands before the text, as in all other problems
+        let text = match text.rsplit_once(" at line ") {
+            Some((text, _)) => text.to_owned(),
+            None => text,
+        };
+        Self { file: file.to_owned(), line: Some(error.line()).filter(|line| *line > 0), text }
+    }
+
     pub(super) fn syntax(file: &str, error: &minijinja::Error) -> Self {
         let text = match error.detail() {
             Some(detail) => format!("{}: {detail}", error.kind()),
@@ -61,6 +72,11 @@ impl LoadError {
         Self { problems }
     }
 
+    /// The problems by file and line, where there may be none.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
     /// The problems by file and line; at least one.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
@@ -89,14 +105,16 @@ pub enum RenderError {
         template: String,
     },
     /// A part could not be rendered.
-    #[error("template {template}, {part} part{place}: {problem}")]
+    #[error("template {template}, {part} part{}: {problem}", place(file.as_deref(), *line))]
     Part {
         /// Name of the template.
         template: String,
         /// `subject`, `text` or `html`.
         part: &'static str,
-        /// ` (file:line)` where known; it may be a layout.
-        place: String,
+        /// File in which it went wrong, where known; it may be a layout.
+        file: Option<String>,
+        /// Line of that file, from 1, where known.
+        line: Option<usize>,
         /// What went wrong, with the expression that it went wrong in.
         problem: String,
     },
@@ -124,11 +142,6 @@ impl RenderError {
 
     pub(super) fn failed(template: &str, part: Part, error: &minijinja::Error, env: &Environment<'_>) -> Self {
         let error = innermost(error);
-        let place = match (error.name(), error.line()) {
-            (Some(name), Some(line)) => format!(" ({name}:{line})"),
-            (Some(name), None) => format!(" ({name})"),
-            _ => String::new(),
-        };
         let expression = error.name().and_then(|name| {
             let template = env.get_template(name).ok()?;
             let tag = tag_at(template.source(), error.range()?.start)?;
@@ -138,11 +151,27 @@ impl RenderError {
             Some(expression) if expression.len() <= 100 => format!("{} in `{expression}`", describe(error)),
             _ => describe(error),
         };
-        Self::Part { template: template.to_owned(), part: part.name(), place, problem }
+        let file = error.name().map(str::to_owned);
+        Self::Part {
+            template: template.to_owned(),
+            part: part.name(),
+            line: file.as_ref().and(error.line()),
+            file,
+            problem,
+        }
     }
 
     pub(super) fn subject(error: &minijinja::Error) -> Self {
         Self::Subject { problem: describe(innermost(error)) }
+    }
+}
+
+/// ` (file:line)`, as far as it is known.
+fn place(file: Option<&str>, line: Option<usize>) -> String {
+    match (file, line) {
+        (Some(file), Some(line)) => format!(" ({file}:{line})"),
+        (Some(file), None) => format!(" ({file})"),
+        (None, _) => String::new(),
     }
 }
 

@@ -44,16 +44,21 @@ const BUILT_IN: &[(&str, &str)] = built_in![
 
 /// A part of a mail, each from a file of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub enum Part {
+    /// `subject.txt.j2`
     Subject,
+    /// `text.txt.j2`
     Text,
+    /// `html.html.j2`
     Html,
 }
 
 impl Part {
-    const ALL: [Self; 3] = [Self::Subject, Self::Text, Self::Html];
+    /// Every part there can be.
+    pub const ALL: [Self; 3] = [Self::Subject, Self::Text, Self::Html];
 
-    pub(super) fn name(self) -> &'static str {
+    /// `subject`, `text` or `html`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Subject => "subject",
             Self::Text => "text",
@@ -70,8 +75,30 @@ impl Part {
     }
 
     /// Name of the part's source: `password-reset/html.html.j2`.
-    pub(super) fn path(self, template: &str) -> String {
+    pub fn path(self, template: &str) -> String {
         format!("{template}/{}", self.file())
+    }
+}
+
+/// Where the files of a template come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// All with the program.
+    BuiltIn,
+    /// All from `TEMPLATES_DIR`.
+    Folder,
+    /// Some from `TEMPLATES_DIR`, in the place of built-in ones or beside them.
+    Overridden,
+}
+
+impl Origin {
+    /// `built-in`, `folder` or `overridden`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BuiltIn => "built-in",
+            Self::Folder => "folder",
+            Self::Overridden => "overridden",
+        }
     }
 }
 
@@ -81,11 +108,18 @@ pub(super) struct Files {
     samples: BTreeMap<String, String>,
     /// Folders that were seen, also those in which no part was found.
     templates: BTreeSet<String>,
+    /// Files that were read from a folder, blank ones included.
+    own: BTreeSet<String>,
 }
 
 impl Files {
     pub(super) fn built_in() -> Self {
-        let mut files = Self { sources: BTreeMap::new(), samples: BTreeMap::new(), templates: BTreeSet::new() };
+        let mut files = Self {
+            sources: BTreeMap::new(),
+            samples: BTreeMap::new(),
+            templates: BTreeSet::new(),
+            own: BTreeSet::new(),
+        };
         for (name, source) in BUILT_IN {
             let (folder, file) = name.split_once('/').expect("every built-in file stands in a folder");
             files.insert(folder, file, (*source).to_owned());
@@ -141,7 +175,10 @@ impl Files {
             return;
         }
         match read(&root.join(folder).join(file)) {
-            Ok(source) => self.insert(folder, file, source),
+            Ok(source) => {
+                self.own.insert(name);
+                self.insert(folder, file, source);
+            }
             Err(error) => problems.push(Problem::new(name, error)),
         }
     }
@@ -185,15 +222,47 @@ impl Files {
         for (template, text) in &self.samples {
             match serde_json::from_str(text) {
                 Ok(data) => _ = all.insert(template.clone(), data),
-                Err(error) => problems.push(Problem::new(format!("{template}/{SAMPLE}"), error)),
+                Err(error) => problems.push(Problem::json(&sample_path(template), &error)),
             }
         }
         all
     }
 
-    pub(super) fn into_sources(self) -> BTreeMap<String, String> {
-        self.sources
+    /// The sources by name.
+    pub(super) fn sources(&self) -> &BTreeMap<String, String> {
+        &self.sources
     }
+
+    /// The sample data of a template as it stands in its file.
+    pub(super) fn sample(&self, template: &str) -> Option<&str> {
+        self.samples.get(template).map(String::as_str)
+    }
+
+    /// Names of all templates, also of those without a part.
+    pub(super) fn templates(&self) -> impl Iterator<Item = &str> {
+        self.templates.iter().map(String::as_str)
+    }
+
+    /// Whether a file, `folder/file`, comes from the folder and not with the program.
+    pub(super) fn is_own(&self, name: &str) -> bool {
+        self.own.contains(name)
+    }
+
+    /// Where the files of a template come from.
+    pub(super) fn origin(&self, template: &str) -> Origin {
+        let of = |name: &str| name.split_once('/').is_some_and(|(folder, _)| folder == template);
+        let built_in = BUILT_IN.iter().any(|(name, _)| of(name));
+        match (built_in, self.own.iter().any(|name| of(name))) {
+            (true, true) => Origin::Overridden,
+            (true, false) => Origin::BuiltIn,
+            (false, _) => Origin::Folder,
+        }
+    }
+}
+
+/// Name of a template's sample: `welcome/sample.json`.
+pub(super) fn sample_path(template: &str) -> String {
+    format!("{template}/{SAMPLE}")
 }
 
 /// Names in a folder, sorted, without hidden files; what leads out of `root` is a problem.

@@ -8,6 +8,8 @@ mod check;
 mod engine;
 mod error;
 mod files;
+mod survey;
+mod variables;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,15 +19,19 @@ use std::{
 
 use minijinja::{Environment, Value};
 
-use self::files::{Files, Part};
+use self::files::Files;
 pub use self::{
     engine::MAX_PART_SIZE,
     error::{LoadError, Problem, RenderError},
+    files::{Origin, Part},
+    survey::Survey,
+    variables::Usage,
 };
 pub use crate::compose::Rendered;
 use crate::event::Message;
 
-type Data = serde_json::Map<String, serde_json::Value>;
+/// Data of a template: `message.data` of an event, or `sample.json`.
+pub type Data = serde_json::Map<String, serde_json::Value>;
 
 /// All templates, checked and compiled.
 pub struct Templates {
@@ -46,25 +52,27 @@ impl Templates {
         if let Some(dir) = dir {
             files.overlay(dir, &mut problems);
         }
-        Self::build(files, problems)
+        let templates = Self::build(&files, &mut problems);
+        if problems.is_empty() { Ok(templates) } else { Err(LoadError::new(problems)) }
     }
 
-    fn build(files: Files, mut problems: Vec<Problem>) -> Result<Self, LoadError> {
-        let parts = files.parts(&mut problems);
-        let samples = files.samples(&mut problems);
+    /// Compiles what can be compiled; what cannot is missing in the engine and stands among the problems.
+    fn build(files: &Files, problems: &mut Vec<Problem>) -> Self {
+        let parts = files.parts(problems);
+        let samples = files.samples(problems);
         let mut env = engine::environment();
-        let sources = files.into_sources();
+        let sources = files.sources();
         let mut sound = BTreeSet::new();
-        for (name, source) in &sources {
+        for (name, source) in sources {
             match env.add_template_owned(name.clone(), source.clone()) {
                 Ok(()) => _ = sound.insert(name.as_str()),
                 Err(error) => problems.push(Problem::syntax(name, &error)),
             }
         }
         for name in sound {
-            check::check(name, &sources, &env, &mut problems);
+            check::check(name, sources, &env, problems);
         }
-        if problems.is_empty() { Ok(Self { env, parts, samples }) } else { Err(LoadError::new(problems)) }
+        Self { env, parts, samples }
     }
 
     /// Names of all templates, in alphabetical order.
@@ -89,6 +97,20 @@ impl Templates {
     /// is reached.
     pub fn render(&self, name: &str, data: &Data) -> Result<Rendered, RenderError> {
         self.render_parts(name, &engine::context(data), true)
+    }
+
+    /// The parts that a template has, in the order subject, text, HTML; none where there is no such template.
+    pub fn parts(&self, name: &str) -> impl Iterator<Item = Part> {
+        self.parts.get(name).into_iter().flatten().copied()
+    }
+
+    /// Renders one part of a template, whatever is wrong with the others; `None` where it has no such part.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn render_part(&self, name: &str, part: Part, data: &Data) -> Option<Result<String, RenderError>> {
+        let has = self.parts.get(name)?.contains(&part);
+        has.then(|| self.render_one(name, part, &engine::context(data)))
     }
 
     /// Renders a text that a producer gave as `message.subject` (`MAIL_SUBJECT_TEMPLATES=true`).
@@ -128,14 +150,18 @@ impl Templates {
                 Part::Text => &mut rendered.text,
                 Part::Html => &mut rendered.html,
             };
-            let output = self
-                .env
-                .get_template(&part.path(name))
-                .and_then(|template| engine::render(&template, context))
-                .map_err(|error| RenderError::failed(name, part, &error, &self.env))?;
-            *field = Some(if part == Part::Subject { single_blanks(&output) } else { output });
+            *field = Some(self.render_one(name, part, context)?);
         }
         Ok(rendered)
+    }
+
+    fn render_one(&self, name: &str, part: Part, context: &Value) -> Result<String, RenderError> {
+        let output = self
+            .env
+            .get_template(&part.path(name))
+            .and_then(|template| engine::render(&template, context))
+            .map_err(|error| RenderError::failed(name, part, &error, &self.env))?;
+        Ok(if part == Part::Subject { single_blanks(&output) } else { output })
     }
 
     fn render_own_subject(&self, subject: &str, context: &Value) -> Result<String, RenderError> {

@@ -396,7 +396,7 @@ fn all_problems_are_told_at_once_with_file_and_line() {
         "f/text.txt.j2:1: include takes the name of a file in quotes",
         "g/html.html.j2:1: include: layouts/base.txt.j2 is not escaped for HTML",
         "h/text.txt.j2: extends itself",
-        "i/sample.json: invalid type: sequence, expected a map at line 1 column 0",
+        "i/sample.json:1: invalid type: sequence, expected a map",
         "j k: is not a template name",
         "layouts/odd.j2: is neither *.txt.j2 nor *.html.j2",
         "loose.txt.j2: is in no template's folder",

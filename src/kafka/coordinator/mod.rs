@@ -105,8 +105,31 @@ impl Coordinator {
         if offsets.is_empty() {
             return Ok(Vec::new());
         }
+        self.store(&offsets::Store { offsets }).await
+    }
+
+    /// The same, and has the brokers keep the offsets for so long from now on, whatever their own retention is
+    /// (`offsets.retention.minutes`, 7 days) and whether or not the group has members.
+    ///
+    /// Versions 2 to 4 of `OffsetCommit` can say that. A broker that knows none of them takes a usual commit.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    pub async fn commit_for(&mut self, offsets: &[Commit], retention: Duration) -> Result<Vec<Settled>, Error> {
+        if offsets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let retention = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        match self.store(&offsets::Keep { store: offsets::Store { offsets }, retention }).await {
+            Err(Error::Wire(wire::Error::Unsupported { theirs: Some(_), .. })) => self.commit(offsets).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn store<C: Call<Output = Vec<Settled>>>(&mut self, call: &C) -> Result<Vec<Settled>, Error> {
         let until = self.until();
-        match self.call(&offsets::Store { offsets }, until).await {
+        match self.call(call, until).await {
             Err(Error::LiveMembers { group, .. }) => {
                 let members = self.describe_until(until).await.map(|group| group.members).unwrap_or_default();
                 Err(Error::LiveMembers { group, members })

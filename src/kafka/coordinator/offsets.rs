@@ -211,6 +211,27 @@ impl Call for Store<'_> {
     }
 }
 
+/// Stores offsets and says for how many milliseconds they are kept. Version 5 has dropped that.
+pub(super) struct Keep<'a> {
+    pub(super) store: Store<'a>,
+    pub(super) retention: i64,
+}
+
+impl Call for Keep<'_> {
+    type Request = OffsetCommitRequest;
+    type Output = Vec<Settled>;
+
+    const VERSIONS: VersionRange = VersionRange { min: 2, max: 4 };
+
+    fn request(&self, group: &str, version: i16) -> OffsetCommitRequest {
+        self.store.request(group, version).with_retention_time_ms(self.retention)
+    }
+
+    fn read(&self, from: &Origin<'_>, response: OffsetCommitResponse) -> Result<Vec<Settled>, Error> {
+        self.store.read(from, response)
+    }
+}
+
 /// Whether a code that stands beside one offset decides about all of them: it is the group's, or the broker expects
 /// it to pass, and then all are sent again. A partition that is unknown may stay so.
 fn concerns_all(code: ResponseError) -> bool {

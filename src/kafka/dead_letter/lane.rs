@@ -26,10 +26,10 @@ use crate::{
 /// Bytes of letters in a batch, before compression, that is not a single letter.
 ///
 /// A request of more than 8 KiB stalls for about 45 ms on rskafka's connections, which delay small writes.
-const BATCH_LIMIT: usize = 6 * 1024;
+pub(super) const BATCH_LIMIT: usize = 6 * 1024;
 
 /// Estimate of what a letter takes beside its own bytes: lengths, deltas.
-const LETTER_OVERHEAD: usize = 64;
+pub(super) const LETTER_OVERHEAD: usize = 64;
 
 /// A letter on its way, and who waits for it.
 pub(super) struct Order {
@@ -53,7 +53,7 @@ pub(super) enum Outcome {
 
 /// What an error says.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     /// Nothing about the letters: the partition cannot be written now.
     Outage,
     /// This content is too large or invalid.
@@ -179,7 +179,7 @@ fn size(order: &Order) -> usize {
 }
 
 /// Error codes of the Produce API (<https://kafka.apache.org/protocol#protocol_error_codes>).
-fn verdict(error: &Error) -> Verdict {
+pub(super) fn verdict(error: &Error) -> Verdict {
     match error {
         Error::Client(ClientError::ServerError { protocol_error, .. }) => match protocol_error {
             // 10, 18, 87. Of 87 (validation by the broker or its plug-ins) most cases are about the value.

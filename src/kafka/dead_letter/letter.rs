@@ -4,43 +4,14 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 
-use super::Failure;
+use super::{
+    Failure,
+    headers::{
+        ATTEMPTS, EXCEPTION_MESSAGE, FAILED_AT, MESSAGE_ID, NAMES, ORIGINAL_GROUP, ORIGINAL_OFFSET, ORIGINAL_PARTITION,
+        ORIGINAL_SIZE, ORIGINAL_TIMESTAMP, ORIGINAL_TOPIC, REASON, RECIPIENTS, SMTP_CODE, SMTP_ENHANCED, STAGE,
+    },
+};
 use crate::{kafka::Record, mask};
-
-const ORIGINAL_TOPIC: &str = "kafka_dlt-original-topic";
-const ORIGINAL_PARTITION: &str = "kafka_dlt-original-partition";
-const ORIGINAL_OFFSET: &str = "kafka_dlt-original-offset";
-const ORIGINAL_TIMESTAMP: &str = "kafka_dlt-original-timestamp";
-const ORIGINAL_GROUP: &str = "kafka_dlt-original-consumer-group";
-const EXCEPTION_MESSAGE: &str = "kafka_dlt-exception-message";
-const STAGE: &str = "postlane-stage";
-const REASON: &str = "postlane-reason";
-const RECIPIENTS: &str = "postlane-recipients";
-const ATTEMPTS: &str = "postlane-attempts";
-const SMTP_CODE: &str = "postlane-smtp-code";
-const SMTP_ENHANCED: &str = "postlane-smtp-enhanced-code";
-const FAILED_AT: &str = "postlane-failed-at";
-const MESSAGE_ID: &str = "postlane-message-id";
-const ORIGINAL_SIZE: &str = "postlane-original-size";
-
-/// All names that a dead letter may carry of ours.
-const NAMES: [&str; 15] = [
-    ORIGINAL_TOPIC,
-    ORIGINAL_PARTITION,
-    ORIGINAL_OFFSET,
-    ORIGINAL_TIMESTAMP,
-    ORIGINAL_GROUP,
-    EXCEPTION_MESSAGE,
-    STAGE,
-    REASON,
-    RECIPIENTS,
-    ATTEMPTS,
-    SMTP_CODE,
-    SMTP_ENHANCED,
-    FAILED_AT,
-    MESSAGE_ID,
-    ORIGINAL_SIZE,
-];
 
 /// Bytes of the exception message at the most.
 const MESSAGE_LIMIT: usize = 1000;

@@ -4,13 +4,16 @@
 //! dies is decided elsewhere. A letter counts as written only when the in-sync replicas have acknowledged it; until
 //! then it is tried again without end, since nothing else may settle its record.
 
+pub(crate) mod headers;
 mod health;
 mod lane;
 mod letter;
+mod sender;
 mod writer;
 
 pub use crate::failure::{Reason, Stage};
 pub use letter::{letter, stub};
+pub use sender::{Parcel, Sender, Sent};
 pub use writer::{DeadLetters, Stopped, Timing};
 
 /// What a dead letter says about its record's end.

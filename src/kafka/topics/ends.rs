@@ -35,6 +35,36 @@ pub type Ends = BTreeMap<(String, i32), (i64, i64)>;
 ///
 /// When a partition has no leader, or one of the leaders does not answer.
 pub async fn ends(connector: &Connector, cluster: &Cluster, topics: &[&str]) -> Result<Ends, Error> {
+    let asked = by_leader(cluster, topics)?.into_iter();
+    let answers = try_join_all(asked.map(|(leader, partitions)| ask(connector, leader, partitions))).await?;
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// The first offset of each partition whose record is of this time, in milliseconds since the epoch, or later; none where all
+/// are earlier.
+///
+/// # Errors
+///
+/// As [`ends`].
+pub async fn offsets_at(
+    connector: &Connector,
+    cluster: &Cluster,
+    topic: &str,
+    millis: i64,
+) -> Result<BTreeMap<i32, i64>, Error> {
+    let asked = by_leader(cluster, &[topic])?.into_iter().map(|(leader, partitions)| async move {
+        let mut leader = Admin::at(connector, leader, REQUEST_TIMEOUT).await?;
+        list(&mut leader, &partitions, millis).await
+    });
+    let answers = try_join_all(asked).await?.into_iter().flatten();
+    Ok(answers.filter(|(_, offset)| *offset >= 0).map(|((_, partition), offset)| (partition, offset)).collect())
+}
+
+/// The partitions of these topics that each leader is asked for.
+fn by_leader<'a, 'b>(
+    cluster: &'a Cluster,
+    topics: &[&'b str],
+) -> Result<Vec<(&'a Broker, Vec<(&'b str, i32)>)>, Error> {
     let mut by_leader: BTreeMap<i32, Vec<(&str, i32)>> = BTreeMap::new();
     for &topic in topics {
         for partition in cluster.topic(topic).into_iter().flat_map(|topic| &topic.partitions) {
@@ -43,9 +73,7 @@ pub async fn ends(connector: &Connector, cluster: &Cluster, topics: &[&str]) -> 
             by_leader.entry(leader.ok_or_else(no_leader)?).or_default().push((topic, partition.index));
         }
     }
-    let asked = by_leader.into_iter().filter_map(|(leader, partitions)| Some((cluster.broker(leader)?, partitions)));
-    let answers = try_join_all(asked.map(|(leader, partitions)| ask(connector, leader, partitions))).await?;
-    Ok(answers.into_iter().flatten().collect())
+    Ok(by_leader.into_iter().filter_map(|(leader, partitions)| Some((cluster.broker(leader)?, partitions))).collect())
 }
 
 async fn ask(connector: &Connector, leader: &Broker, partitions: Vec<(&str, i32)>) -> Result<Ends, Error> {

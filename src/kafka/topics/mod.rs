@@ -10,6 +10,7 @@ mod ends;
 mod ensure;
 mod findings;
 mod newborn;
+mod overview;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -18,10 +19,11 @@ mod watch;
 pub use admin::{Admin, Error, offset_metadata_limit};
 pub use create::{Creation, Refusal};
 pub use describe::{Broker, Cluster, Configs, Operation, Operations, Partition, Topic};
-pub use ends::{Ends, ends};
+pub use ends::{Ends, ends, offsets_at};
 pub use ensure::{Made, State, ensure};
 pub use findings::{Finding, Seen, findings};
 pub use newborn::Newborn;
+pub use overview::{Overview, PartitionView, TopicView, overview};
 pub use wanted::{Role, Wanted};
 pub use watch::Watch;
 

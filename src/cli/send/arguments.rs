@@ -1,0 +1,162 @@
+//! What `postlane send` is told.
+
+use std::{path::PathBuf, time::Duration};
+
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum};
+use postlane::{Priority, config::RateLimit};
+
+use crate::cli::arguments::{duration, rate, time};
+
+const HELP: &str = "\
+Examples:
+  postlane send --to ann@example.com --template welcome --data '{\"Name\":\"Ann\"}' --priority high
+  postlane send --to ann@example.com --template welcome --data @ann.json --dry-run    # show the mail
+  postlane send --to ann@example.com --template welcome --data @ann.json --direct     # straight to the relay
+  postlane send --file events.ndjson --rejects bad.ndjson    # publish many; again: goes on where it stopped
+  postlane send --file events.ndjson --check                 # what is wrong with which line; sends nothing
+  export-events | postlane send --file - --rate 1000/s
+
+Settings:
+  Only KAFKA_BROKERS (and what it takes to get in) must be set; with --direct SMTP_HOST instead; with --dry-run and
+  --check none. Templates are looked at where they are known: with --check, --dry-run and --direct, and wherever
+  TEMPLATES_DIR is set. Without, the service may have others than those that are built in.
+
+A file of events:
+  One event of the wire format a line (docs/wire-format.md), blank lines left out. A line that is refused is told with
+  its number, and the others go on; the exit status is 1 then. How far it is stands in FILE.postlane: the same command
+  goes on there after Ctrl-C, a crash or an outage. Events without an id get one from the run and the line's number, so
+  a mail that is published again has the same Message-ID. What comes by a pipe cannot go on: give its events ids.";
+
+/// What is sent, and how.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+pub(in crate::cli) struct Arguments {
+    #[command(flatten)]
+    pub(super) mail: Mail,
+    #[command(flatten)]
+    pub(super) file: File,
+    /// Check everything, templates included, and send nothing; connects to nothing
+    #[arg(long, conflicts_with_all = ["direct", "dry_run"])]
+    pub(super) check: bool,
+    /// Show the mail as it would go out, and send nothing; connects to nothing. For a file the same as --check
+    #[arg(long, conflicts_with = "direct")]
+    pub(super) dry_run: bool,
+    /// What --dry-run shows
+    #[arg(long, value_enum, requires = "dry_run", conflicts_with = "file", value_name = "WHAT", default_value_t)]
+    pub(super) format: Format,
+    /// Send by SMTP straight to the relay, without Kafka and without retries
+    #[arg(long, conflicts_with = "file")]
+    pub(super) direct: bool,
+    /// Print what became of it as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print no receipt, summary or progress: errors alone
+    #[arg(long, short, conflicts_with_all = ["json", "dry_run"])]
+    pub(super) quiet: bool,
+}
+
+/// What `--dry-run` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Format {
+    /// Header fields and text
+    #[default]
+    Text,
+    /// The HTML part
+    Html,
+    /// The exact bytes that go over SMTP
+    Eml,
+    /// The event that is published, in wire format
+    Event,
+}
+
+/// One mail.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "One mail")]
+pub(super) struct Mail {
+    /// Recipient, `a@b` or `Name <a@b>`; may be repeated
+    #[arg(long, value_name = "MAILBOX", required_unless_present = "file", conflicts_with = "file")]
+    pub(super) to: Vec<String>,
+    /// Recipient of a copy; may be repeated
+    #[arg(long, value_name = "MAILBOX", conflicts_with = "file")]
+    pub(super) cc: Vec<String>,
+    /// Recipient whom the others do not see; may be repeated
+    #[arg(long, value_name = "MAILBOX", conflicts_with = "file")]
+    pub(super) bcc: Vec<String>,
+    #[arg(help = "Sender; without it MAIL_FROM")]
+    #[arg(long, value_name = "MAILBOX", conflicts_with = "file")]
+    pub(super) from: Option<String>,
+    /// Where answers go; may be repeated
+    #[arg(long, value_name = "MAILBOX", conflicts_with = "file")]
+    pub(super) reply_to: Vec<String>,
+    /// Subject; without it the template's own
+    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    pub(super) subject: Option<String>,
+    /// Template
+    #[arg(long, short, value_name = "NAME", required_unless_present = "file", conflicts_with = "file")]
+    pub(super) template: Option<String>,
+    /// Data of the template: a JSON object, @FILE, or @- for standard input
+    #[arg(long, short, value_name = "JSON", conflicts_with = "file")]
+    pub(super) data: Option<String>,
+    /// Extra header field, `Name: value`; may be repeated
+    #[arg(long, value_name = "FIELD", conflicts_with = "file", value_parser = header)]
+    pub(super) header: Vec<(String, String)>,
+    /// Lane: high, normal or low
+    #[arg(long, short, value_name = "LANE", conflicts_with = "file", value_parser = priority)]
+    pub(super) priority: Option<Priority>,
+    /// Identity of the mail: the same id gives the same Message-ID; without it a random one
+    #[arg(long, value_name = "ID", conflicts_with = "file")]
+    pub(super) id: Option<String>,
+    /// Kind of the event, such as welcome; without it notification
+    #[arg(long = "type", value_name = "WORD", conflicts_with = "file")]
+    pub(super) kind: Option<String>,
+    /// Not to be sent any more after this time: 30m, 2h, 7d
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["file", "expires_at"], value_parser = duration)]
+    pub(super) expires_in: Option<Duration>,
+    /// Not to be sent any more from this time on, as RFC 3339 has it
+    #[arg(long, value_name = "TIME", conflicts_with = "file", value_parser = time)]
+    pub(super) expires_at: Option<DateTime<Utc>>,
+    #[arg(help = "Attempts in all; without it RETRY_MAX_ATTEMPTS of the service")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "file")]
+    pub(super) max_attempts: Option<u32>,
+}
+
+/// A file of events.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A file of events")]
+pub(super) struct File {
+    /// Publish the events of this file, one a line; - for standard input
+    #[arg(id = "file", long = "file", short, value_name = "FILE")]
+    pub(super) path: Option<PathBuf>,
+    /// Keep how far it is here, and not in FILE.postlane
+    #[arg(long, value_name = "FILE", requires = "file")]
+    pub(super) state: Option<PathBuf>,
+    /// Start anew, whatever was sent of the file already
+    #[arg(long, requires = "file")]
+    pub(super) restart: bool,
+    /// Append lines that are refused to this file, as they are
+    #[arg(long, value_name = "FILE", requires = "file")]
+    pub(super) rejects: Option<PathBuf>,
+    /// Stop after so many refused lines
+    #[arg(long, value_name = "NUMBER", requires = "file", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) max_errors: u64,
+    /// No faster than this: 1000/s, 600/min, 50000/h
+    #[arg(long, value_name = "RATE", requires = "file", value_parser = rate)]
+    pub(super) rate: Option<RateLimit>,
+    /// Wait for brokers that are away no longer than this
+    #[arg(long, value_name = "DURATION", requires = "file", default_value = "5m", value_parser = duration)]
+    pub(super) give_up_after: Duration,
+}
+
+fn header(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once(':').ok_or("expected a header field such as 'X-Campaign: spring'")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn priority(text: &str) -> Result<Priority, &'static str> {
+    Priority::ALL
+        .into_iter()
+        .find(|priority| text.eq_ignore_ascii_case(&priority.to_string()))
+        .ok_or("expected high, normal or low")
+}

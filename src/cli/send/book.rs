@@ -1,0 +1,141 @@
+//! What has become of the lines: counted, refusals told and kept, and the state saved.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    state::{self, State, Store},
+    window::Window,
+};
+
+/// Why it cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The state cannot.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The refused lines cannot.
+    #[error("{} cannot be written: {source}", path.display())]
+    Rejects {
+        /// Their file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A file for the lines that were refused, as they were.
+#[derive(Debug)]
+pub(super) struct Rejects {
+    file: BufWriter<File>,
+    path: PathBuf,
+}
+
+impl Rejects {
+    /// Goes on at the end of a file, which is made where it is missing.
+    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        match OpenOptions::new().create(true).append(true).open(path) {
+            Ok(file) => Ok(Self { file: BufWriter::new(file), path: path.to_owned() }),
+            Err(source) => Err(Error::Rejects { path: path.to_owned(), source }),
+        }
+    }
+
+    fn put(&mut self, line: &[u8]) -> Result<(), Error> {
+        let written = self.file.write_all(line).and_then(|()| self.file.write_all(b"\n"));
+        written.map_err(|source| Error::Rejects { path: self.path.clone(), source })
+    }
+
+    fn keep(&mut self) -> Result<(), Error> {
+        let kept = self.file.flush().and_then(|()| self.file.get_ref().sync_data());
+        kept.map_err(|source| Error::Rejects { path: self.path.clone(), source })
+    }
+}
+
+/// Keeps count.
+#[derive(Debug)]
+pub(super) struct Book {
+    window: Window,
+    state: State,
+    store: Option<Store>,
+    rejects: Option<Rejects>,
+    /// Whether there is something that was not saved.
+    unsaved: bool,
+    /// Lines settled by an earlier run: first and last of each stretch.
+    earlier: Vec<(u64, u64)>,
+}
+
+impl Book {
+    /// Goes on from a state; it is saved where there is a store for it.
+    pub(super) fn new(state: State, store: Option<Store>, rejects: Option<Rejects>) -> Self {
+        let window = Window::new(state.line, state.offset);
+        Self { window, earlier: state.beyond.clone(), state, store, rejects, unsaved: true }
+    }
+
+    /// Name of the run, from which events without an id get theirs.
+    pub(super) fn run(&self) -> &str {
+        &self.state.run
+    }
+
+    /// Whether an earlier run has settled this line.
+    pub(super) fn is_settled(&self, number: u64) -> bool {
+        let at = self.earlier.partition_point(|(_, last)| *last < number);
+        self.earlier.get(at).is_some_and(|(first, _)| *first <= number)
+    }
+
+    /// Notes a line with nothing to send: blank, or settled by an earlier run.
+    pub(super) fn skip(&mut self, number: u64, end: u64) {
+        self.unsaved = true;
+        self.window.settle(number, end);
+    }
+
+    /// Notes a line whose mail was published.
+    pub(super) fn published(&mut self, number: u64, end: u64) {
+        self.state.published += 1;
+        self.skip(number, end);
+    }
+
+    /// Notes a line that was refused; one that was too long to be read has no text.
+    pub(super) fn refused(&mut self, number: u64, end: u64, line: Option<&[u8]>) -> Result<(), Error> {
+        if let (Some(rejects), Some(line)) = (&mut self.rejects, line) {
+            rejects.put(line)?;
+        }
+        self.state.refused += 1;
+        self.skip(number, end);
+        Ok(())
+    }
+
+    /// Number of the lowest line that is not settled.
+    pub(super) fn next(&self) -> u64 {
+        self.window.next()
+    }
+
+    /// Where it starts.
+    pub(super) fn offset(&self) -> u64 {
+        self.window.offset()
+    }
+
+    /// Mails published and lines refused, by earlier runs as well.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.state.published, self.state.refused)
+    }
+
+    /// Saves the state where it has changed, the refused lines first: what counts as settled is kept.
+    pub(super) fn save(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.unsaved) {
+            return Ok(());
+        }
+        if let Some(rejects) = &mut self.rejects {
+            rejects.keep()?;
+        }
+        if let Some(store) = &self.store {
+            self.state.line = self.window.next();
+            self.state.offset = self.window.offset();
+            self.state.beyond = self.window.beyond();
+            store.save(&mut self.state)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! How far a file has been sent: kept beside it, so that a run goes on where the last one stopped.
+//!
+//! The state names a run by random characters, from which events without an id get theirs; says below which line everything is
+//! settled and what is settled beyond; and knows the file by its first bytes and by those before that place. It is
+//! written to a file of its own and then renamed, so that there is always a whole one.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use data_encoding::HEXLOWER;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// The only form that is written and read.
+const FORMAT: u32 = 1;
+/// Bytes of a file's start by which it is known.
+const HEAD: u64 = 64 * 1024;
+/// Bytes before the place by which it is known.
+const BEFORE: u64 = 4096;
+/// Largest state that is read: there is room for every other line of the longest window.
+const LARGEST: u64 = 16 * 1024 * 1024;
+
+/// Why a file cannot be resumed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The state cannot be read or written.
+    #[error("the state file {} cannot be {what}: {source}", path.display())]
+    Io {
+        /// The state's file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The events cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Events {
+        /// The file of events.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It holds something else.
+    #[error("{} is no state of `postlane send`: name another file with --state", .0.display())]
+    Foreign(PathBuf),
+    /// The file is not the one that was begun.
+    #[error(
+        "{} is not the file that {} is about, or has changed before line {line}: bring the old one back to go on, or start anew \
+         with --restart (which sends all of it)",
+        events.display(), state.display()
+    )]
+    Changed {
+        /// The file of events.
+        events: PathBuf,
+        /// The state's file.
+        state: PathBuf,
+        /// The line at which it would go on.
+        line: u64,
+    },
+    /// Another process sends it.
+    #[error("{} is being sent by another process", .0.display())]
+    Locked(PathBuf),
+}
+
+/// A part of a file, by its length and its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Part {
+    bytes: u64,
+    sha256: String,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    format: u32,
+    /// Random characters that name the run.
+    pub(super) run: String,
+    /// Number of the lowest line that is not settled.
+    pub(super) line: u64,
+    /// Where it starts.
+    pub(super) offset: u64,
+    /// First and last line of each stretch that is settled beyond.
+    pub(super) beyond: Vec<(u64, u64)>,
+    /// Mails that were published.
+    pub(super) published: u64,
+    /// Lines that were refused.
+    pub(super) refused: u64,
+    head: Part,
+    before: Part,
+}
+
+impl State {
+    /// Of a run that cannot be gone on with.
+    pub(super) fn unkept(run: String) -> Self {
+        let none = || Part { bytes: 0, sha256: String::new() };
+        Self {
+            format: FORMAT,
+            run,
+            line: 1,
+            offset: 0,
+            beyond: Vec::new(),
+            published: 0,
+            refused: 0,
+            head: none(),
+            before: none(),
+        }
+    }
+}
+
+/// A file of events with its state, locked against other runs.
+#[derive(Debug)]
+pub(super) struct Store {
+    events: File,
+    events_path: PathBuf,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Locks a file of events; its state is at `path`.
+    pub(super) fn open(events_path: &Path, path: PathBuf) -> Result<Self, Error> {
+        let failed = |source| Error::Events { path: events_path.to_owned(), source };
+        let events = File::open(events_path).map_err(failed)?;
+        // other errors count for nothing: some network file systems have no locks for files that are only read
+        if flock(&events, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(Error::Locked(events_path.to_owned()));
+        }
+        Ok(Self { events, events_path: events_path.to_owned(), path })
+    }
+
+    /// Where the state is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The state of a run that has not begun.
+    pub(super) fn fresh(&self, run: String) -> Result<State, Error> {
+        let size = self.events.metadata().map_err(|source| self.unread(source))?.len();
+        Ok(State { head: self.part(0, size.min(HEAD))?, ..State::unkept(run) })
+    }
+
+    /// The state of an earlier run, if there is one.
+    pub(super) fn load(&self) -> Result<Option<State>, Error> {
+        let text = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Ok(found) if found.len() > LARGEST => return Err(Error::Foreign(self.path.clone())),
+            Err(error) => return Err(self.failed("read", error)),
+            Ok(_) => fs::read(&self.path).map_err(|error| self.failed("read", error))?,
+        };
+        let state: State = serde_json::from_slice(&text)
+            .ok()
+            .filter(|state: &State| state.format == FORMAT && state.line > 0)
+            .ok_or_else(|| Error::Foreign(self.path.clone()))?;
+        let same = |start: u64, part: &Part| match self.part(start, part.bytes) {
+            Ok(found) => Ok(found == *part),
+            Err(Error::Events { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        };
+        let before = state.offset.checked_sub(state.before.bytes);
+        if !same(0, &state.head)? || !before.map_or(Ok(false), |start| same(start, &state.before))? {
+            let (events, path) = (self.events_path.clone(), self.path.clone());
+            return Err(Error::Changed { events, state: path, line: state.line });
+        }
+        Ok(Some(state))
+    }
+
+    /// Puts a state in the place of the last one.
+    pub(super) fn save(&self, state: &mut State) -> Result<(), Error> {
+        let bytes = state.offset.min(BEFORE);
+        state.before = self.part(state.offset - bytes, bytes)?;
+        let text = serde_json::to_vec(state).expect("a state is numbers and texts");
+        let mut name = self.path.clone().into_os_string();
+        name.push(".new");
+        let written = File::create(&name).and_then(|mut file| {
+            file.write_all(&text)?;
+            file.write_all(b"\n")?;
+            file.sync_data()?;
+            fs::rename(&name, &self.path)
+        });
+        written.map_err(|error| self.failed("written", error))
+    }
+
+    fn part(&self, start: u64, bytes: u64) -> Result<Part, Error> {
+        let mut content = vec![0; usize::try_from(bytes.min(HEAD)).expect("the head fits into memory")];
+        self.events.read_exact_at(&mut content, start).map_err(|source| self.unread(source))?;
+        Ok(Part { bytes, sha256: HEXLOWER.encode(&Sha256::digest(&content)) })
+    }
+
+    fn failed(&self, what: &'static str, source: io::Error) -> Error {
+        Error::Io { path: self.path.clone(), what, source }
+    }
+
+    fn unread(&self, source: io::Error) -> Error {
+        Error::Events { path: self.events_path.clone(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn events(folder: &TempDir, text: &str) -> (PathBuf, PathBuf) {
+        let path = folder.path().join("events.ndjson");
+        fs::write(&path, text).expect("written");
+        (path.clone(), folder.path().join("events.ndjson.postlane"))
+    }
+
+    fn text(lines: std::ops::Range<u32>) -> String {
+        lines.map(|number| format!("{{\"line\":{number:06}}}")).collect::<Vec<_>>().join("\n") + "\n"
+    }
+
+    fn begun(folder: &TempDir, content: &str) -> Store {
+        let (path, state_path) = events(folder, content);
+        let store = Store::open(&path, state_path).expect("open");
+        assert_eq!(store.load().expect("no state"), None);
+        let mut state = store.fresh("run".to_owned()).expect("a state");
+        (state.line, state.offset, state.beyond, state.published) = (101, 1600, vec![(103, 104)], 102);
+        store.save(&mut state).expect("saved");
+        assert_eq!(store.load().expect("a state"), Some(state));
+        store
+    }
+
+    #[test]
+    fn the_same_file_goes_on_and_so_does_one_that_has_grown() {
+        let folder = TempDir::new().expect("a folder");
+        // longer than what is known of its start
+        let long = text(1..9000);
+        let store = begun(&folder, &long);
+        let (path, _) = events(&folder, &(long + &text(9000..9100)));
+        drop(store);
+        let store = Store::open(&path, folder.path().join("events.ndjson.postlane")).expect("open");
+        assert_eq!(store.load().expect("a state").map(|state| state.line), Some(101));
+    }
+
+    #[test]
+    fn another_file_does_not_go_on() {
+        let content = text(1..9000);
+        let before = |old: &str, new: &str| content.replacen(old, new, 1);
+        for (what, other) in [
+            ("another start", before("000001", "00x001")),
+            ("a line longer", before("000050", "00000050")),
+            ("shorter", content[..1500].to_owned()),
+            ("empty", String::new()),
+        ] {
+            let folder = TempDir::new().expect("a folder");
+            let store = begun(&folder, &content);
+            events(&folder, &other);
+            assert!(matches!(store.load(), Err(Error::Changed { line: 101, .. })), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_before_the_place_counts_beyond_the_start_as_well() {
+        let folder = TempDir::new().expect("a folder");
+        let content = text(1..9000);
+        let (path, state_path) = events(&folder, &content);
+        let store = Store::open(&path, state_path).expect("open");
+        let mut state = store.fresh("run".to_owned()).expect("a state");
+        (state.line, state.offset) = (8001, 8000 * 16);
+        store.save(&mut state).expect("saved");
+        events(&folder, &content.replace("007990", "00x990"));
+        assert!(matches!(store.load(), Err(Error::Changed { line: 8001, .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_no_state_is_left_alone() {
+        let folder = TempDir::new().expect("a folder");
+        let (path, _) = events(&folder, "{}\n");
+        for foreign in ["", "{}", "{\"format\":2}", "not JSON"] {
+            let state_path = folder.path().join("state");
+            fs::write(&state_path, foreign).expect("written");
+            let store = Store::open(&path, state_path).expect("open");
+            assert!(matches!(store.load(), Err(Error::Foreign(_))), "{foreign}");
+            drop(store);
+        }
+    }
+
+    #[test]
+    fn one_run_at_a_time() {
+        let folder = TempDir::new().expect("a folder");
+        let (path, state_path) = events(&folder, "{}\n");
+        let first = Store::open(&path, state_path.clone()).expect("open");
+        assert!(matches!(Store::open(&path, state_path.clone()), Err(Error::Locked(_))));
+        drop(first);
+        Store::open(&path, state_path).expect("open again");
+    }
+}
