@@ -31,17 +31,20 @@
 //! # }
 //! ```
 
+mod breaker;
 mod builder;
+mod circuit;
+#[cfg(feature = "smtp")]
+mod direct;
 mod error;
 mod partitions;
 mod pending;
 mod publisher;
 mod receipt;
+mod route;
 mod stats;
 
 use std::{fmt, sync::Arc, time::Duration};
-
-use tokio::time::Instant;
 
 pub use self::{
     builder::ProducerBuilder,
@@ -51,15 +54,12 @@ pub use self::{
 };
 use self::{
     pending::{Entry, Pending},
-    publisher::{Limits, NotStored, Outgoing, Published, Publisher},
+    route::Route,
     stats::Counters,
 };
 use crate::{
-    compose,
-    config::{self, WhenFull},
+    compose, config,
     email::{Defaults, Email, InvalidEmail, MAX_SIZE, Prepared},
-    event::Priority,
-    kafka::client::Connector,
 };
 
 /// Least time for [`Producer::ready`].
@@ -86,33 +86,6 @@ struct Inner {
     pending: Pending,
 }
 
-/// Where mails go.
-enum Route {
-    /// To topics.
-    Kafka(Kafka),
-    /// Into a test's hands.
-    #[cfg(feature = "testing")]
-    Memory(Arc<crate::testing::Store>),
-}
-
-/// The way through Kafka.
-struct Kafka {
-    publisher: Publisher,
-    /// High, normal and low.
-    topics: [Arc<str>; 3],
-}
-
-impl Kafka {
-    fn topic(&self, priority: Priority) -> &Arc<str> {
-        let [high, normal, low] = &self.topics;
-        match priority {
-            Priority::High => high,
-            Priority::Normal => normal,
-            Priority::Low => low,
-        }
-    }
-}
-
 impl Producer {
     /// Takes its settings from the environment; connects to nothing.
     ///
@@ -129,21 +102,10 @@ impl Producer {
     }
 
     fn new(settings: &config::Producer) -> Result<Self, BuildError> {
-        let (kafka, publish) = (&settings.kafka, &settings.publish);
-        let limits = Limits {
-            linger: publish.linger,
-            records: publish.buffer_records,
-            bytes: publish.buffer_bytes,
-            refuse_when_full: publish.when_full == WhenFull::Error,
-        };
-        let connector = Connector::secured(kafka.brokers.clone(), kafka.security.clone())?;
-        let route = Route::Kafka(Kafka {
-            publisher: Publisher::new(connector, limits),
-            topics: [&kafka.topic_high, &kafka.topic_normal, &kafka.topic_low].map(|name| name.as_str().into()),
-        });
+        let route = Route::new(settings)?;
         let defaults =
             Defaults { from: settings.mail.from.clone(), from_needed: settings.smtp.is_some(), max_size: MAX_SIZE };
-        Ok(Self::over(route, defaults, publish.timeout))
+        Ok(Self::over(route, defaults, settings.publish.timeout))
     }
 
     fn over(route: Route, defaults: Defaults, timeout: Duration) -> Self {
@@ -190,10 +152,10 @@ impl Producer {
     pub async fn ready(&self) -> Result<(), SendError> {
         let _entry = self.enter()?;
         match &self.inner.route {
-            Route::Kafka(Kafka { publisher, topics }) => {
-                let deadline = Instant::now() + self.inner.timeout.max(READY);
-                publisher.ready(topics, deadline).await.map_err(|why| not_stored(why, String::new()))
-            }
+            Route::Kafka(kafka) => kafka.ready(self.inner.timeout.max(READY)).await,
+            // a session is opened for a mail
+            #[cfg(feature = "smtp")]
+            Route::Smtp(_) => Ok(()),
             #[cfg(feature = "testing")]
             Route::Memory(_) => Ok(()),
         }
@@ -210,16 +172,16 @@ impl Producer {
     pub async fn close(&self) {
         self.inner.pending.close();
         self.flush().await;
+        self.inner.route.close().await;
     }
 
     /// What became of all mails so far.
     pub fn stats(&self) -> Stats {
         let stats = self.inner.counters.read();
         match &self.inner.route {
-            Route::Kafka(kafka) => {
-                let (buffered_records, buffered_bytes) = kafka.publisher.buffered();
-                Stats { buffered_records, buffered_bytes, ..stats }
-            }
+            Route::Kafka(kafka) => kafka.report(stats),
+            #[cfg(feature = "smtp")]
+            Route::Smtp(_) => stats,
             #[cfg(feature = "testing")]
             Route::Memory(_) => stats,
         }
@@ -231,39 +193,14 @@ impl Producer {
 
     async fn deliver(&self, prepared: Result<Prepared, InvalidEmail>) -> Result<Receipt, SendError> {
         let outcome = match prepared {
-            Ok(prepared) => match &self.inner.route {
-                Route::Kafka(kafka) => self.publish(kafka, prepared).await,
-                #[cfg(feature = "testing")]
-                Route::Memory(store) => {
-                    let message_id = self.message_id(&prepared);
-                    store.take(prepared).map(|id| Receipt { id, message_id, way: Way::Memory, twice_possible: false })
-                }
-            },
+            Ok(prepared) => {
+                let message_id = self.message_id(&prepared);
+                self.inner.route.send(prepared, message_id, &self.inner.counters).await
+            }
             Err(invalid) => Err(invalid.into()),
         };
         self.count(&outcome);
         outcome
-    }
-
-    /// Sends by Kafka alone.
-    async fn publish(&self, kafka: &Kafka, prepared: Prepared) -> Result<Receipt, SendError> {
-        let message_id = self.message_id(&prepared);
-        let record = Outgoing {
-            topic: Arc::clone(kafka.topic(prepared.priority)),
-            key: prepared.id.clone().into_bytes(),
-            value: prepared.value,
-            headers: prepared.headers,
-            timestamp: prepared.timestamp,
-        };
-        let id = prepared.id;
-        match kafka.publisher.publish(record, Instant::now() + self.inner.timeout).await {
-            Published::Stored { topic, partition, offset, repeated } => {
-                let way = Way::Kafka { topic, partition, offset: (offset >= 0).then_some(offset) };
-                Ok(Receipt { id, message_id, way, twice_possible: repeated })
-            }
-            Published::NotStored(why) => Err(not_stored(why, id)),
-            Published::Unknown(why) => Err(SendError::OutcomeUnknown { id, why: why.to_string() }),
-        }
     }
 
     /// The header `Message-ID`, where its sender is known here.
@@ -288,20 +225,12 @@ impl Producer {
             Err(SendError::Full) => counters.full.add(),
             Err(SendError::NotPublished { .. }) => counters.withdrawn.add(),
             Err(SendError::OutcomeUnknown { .. }) => counters.unknown_outcome.add(),
+            #[cfg(feature = "smtp")]
+            Err(SendError::Smtp { .. }) => counters.failed_by_smtp.add(),
+            #[cfg(feature = "smtp")]
+            Err(SendError::BothWays { .. }) => counters.failed_by_smtp.add(),
             Err(SendError::Closed) => {}
         }
-    }
-}
-
-fn not_stored(why: NotStored, id: String) -> SendError {
-    match why {
-        NotStored::Full => SendError::Full,
-        NotStored::Late { trouble: Some(trouble) } if trouble.setup => {
-            SendError::Setup { id, why: trouble.why.to_string() }
-        }
-        NotStored::Late { .. } => SendError::NotPublished { id, why: why.to_string() },
-        NotStored::Refused(trouble) if trouble.setup => SendError::Setup { id, why: trouble.why.to_string() },
-        NotStored::Refused(trouble) => SendError::Refused { id, why: trouble.why.to_string() },
     }
 }
 
