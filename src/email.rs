@@ -7,11 +7,9 @@
 mod id;
 mod invalid;
 mod mailboxes;
-#[allow(dead_code, reason = "the producer is what uses all of it")]
 mod prepare;
 #[cfg(test)]
 mod properties;
-#[allow(dead_code, reason = "the producer is what uses all of it")]
 mod raw;
 #[cfg(feature = "templates")]
 pub(crate) mod render;
@@ -26,7 +24,6 @@ pub use lettre::{Address, message::Mailbox};
 use serde::Serialize;
 use serde_json::Value;
 
-#[allow(unused_imports, reason = "the producer is what uses all of it")]
 pub(crate) use self::prepare::{Defaults, Prepared};
 pub use self::{
     invalid::{InvalidEmail, InvalidField},

@@ -59,7 +59,7 @@
 //! | `templates` | loading, checking and rendering templates; `Email::check_with`, `PUBLISH_CHECK_TEMPLATES` |
 //! | `smtp` | `templates`, and sessions to a relay: `FALLBACK=smtp`, `KAFKA_ENABLED=false`, `Mailer` |
 //! | `testing` | `templates`, and the producer for an application's own tests |
-//! | `opentelemetry` | the caller's span goes with each event (W3C Trace Context); `tracing-opentelemetry` sets it, from 0.32 on |
+//! | `opentelemetry` | the caller's span goes with each event (W3C Trace Context), in applications that use `opentelemetry` 0.33, with or without `tracing-opentelemetry`; elsewhere [`Email::trace_parent`] says it |
 //! | `service` | `smtp` and `opentelemetry`, and what delivers: the consumer group, the pipeline, endpoints, metrics |
 //! | `cli` (default) | `service` and the program itself |
 //!
@@ -122,3 +122,8 @@ mod trace_parent;
 pub use email::{Email, InvalidEmail};
 pub use event::Priority;
 pub use producer::{Producer, Receipt, SendError};
+
+/// The programs in the documents compile.
+#[cfg(all(doctest, feature = "smtp"))]
+#[doc = include_str!("../docs/migrating.md")]
+struct Migrating;
