@@ -25,7 +25,7 @@ use crate::{
 /// Where mails go.
 pub(super) enum Route {
     /// To topics.
-    Kafka(Kafka),
+    Kafka(Box<Kafka>),
     /// Straight to the relay.
     #[cfg(feature = "smtp")]
     Smtp(Direct),
@@ -69,7 +69,7 @@ impl Route {
             Fallback::Smtp => "go straight by SMTP",
             Fallback::None => "are refused at once",
         };
-        Ok(Self::Kafka(Kafka {
+        Ok(Self::Kafka(Box::new(Kafka {
             breaker: Breaker::new(connector.clone(), Arc::clone(&topics[1]), meanwhile),
             publisher: Publisher::new(connector, limits),
             topics,
@@ -77,7 +77,7 @@ impl Route {
             refuse_when_full: limits.refuse_when_full,
             #[cfg(feature = "smtp")]
             fallback,
-        }))
+        })))
     }
 
     /// Sends a mail; `message_id` is its Message-ID as far as it is known here.
@@ -117,7 +117,14 @@ impl Route {
     /// Ends what it holds open.
     pub(super) async fn close(&self) {
         #[cfg(feature = "smtp")]
-        if let Self::Smtp(direct) | Self::Kafka(Kafka { fallback: Some(direct), .. }) = self {
+        let direct = match self {
+            Self::Smtp(direct) => Some(direct),
+            Self::Kafka(kafka) => kafka.fallback.as_ref(),
+            #[cfg(feature = "testing")]
+            Self::Memory(_) => None,
+        };
+        #[cfg(feature = "smtp")]
+        if let Some(direct) = direct {
             direct.close().await;
         }
     }
