@@ -2,4 +2,5 @@
 
 mod common;
 mod fallback;
+mod killed;
 mod published;
