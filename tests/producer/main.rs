@@ -1,4 +1,9 @@
 //! The producer against real brokers: what it says of a mail is what became of it.
 
+mod bounds;
 mod common;
+mod leaders;
+mod ledger;
+mod outage;
 mod published;
+mod refused;
