@@ -12,7 +12,7 @@ mod prepare;
 mod properties;
 mod raw;
 #[cfg(feature = "templates")]
-mod render;
+pub(crate) mod render;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -47,9 +47,16 @@ mod tcp;
 pub mod telemetry;
 #[cfg(feature = "templates")]
 pub mod template;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tls;
 mod trace_parent;
 
 pub use email::{Email, InvalidEmail};
 pub use event::Priority;
 pub use producer::{Producer, Receipt, SendError};
+
+/// The programs in the documents compile.
+#[cfg(all(doctest, feature = "smtp"))]
+#[doc = include_str!("../docs/migrating.md")]
+struct Migrating;

@@ -42,9 +42,9 @@ impl Exit {
     pub(super) fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done; serve was ended by one signal",
-            Self::Failed => "it did not work, or not for all: a check that fails, lines refused, not ready",
+            Self::Failed => "it failed, or for some: a check, a line refused, not ready",
             Self::Usage => "the command line is wrong; nothing was done",
-            Self::Later => "not done, later it may go well: brokers or relay away, group or file in use",
+            Self::Later => "not done, later it may go well: brokers or relay away, file in use",
             Self::Unknown => "nobody knows whether it was done: an answer never came",
             Self::Config => "the configuration is wrong; nothing was connected",
             Self::Interrupted => "cut short by SIGINT (Ctrl-C); what was begun is told",

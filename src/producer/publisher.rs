@@ -157,6 +157,16 @@ pub(crate) enum Unknown {
     Stopped,
 }
 
+impl Unknown {
+    /// What was seen last.
+    pub(crate) fn trouble(&self) -> Option<&Trouble> {
+        match self {
+            Self::Late { trouble } => trouble.as_ref(),
+            Self::Stopped => None,
+        }
+    }
+}
+
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod common;
+mod fallback;
 mod leaders;
 mod ledger;
 mod outage;

@@ -3,6 +3,7 @@
 //! Owns starting a tool and taking its output. Where only a foreign cluster is at hand the jars are fetched when a tool is
 //! first asked for.
 
+use std::ffi::OsString;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::cluster::Cluster;
-use super::runtime::Runtime;
+use super::runtime::{CommandLine, Runtime};
 
 const TOOL_LIMIT: Duration = Duration::from_secs(120);
 /// A tool lives for a second or two: no time for the second compiler.
@@ -39,9 +40,7 @@ impl Cluster {
     /// # Errors
     /// When there is no Java to run it, when it fails (with what it wrote), or when it runs for more than two minutes.
     pub async fn tool(&self, class: &str, arguments: &[&str]) -> Result<Output> {
-        let mut all = vec!["--bootstrap-server", self.bootstrap()];
-        all.extend(arguments);
-        let line = Runtime::get().await?.command_line(&TOOL_JVM, class, &all, None);
+        let line = self.line(class, arguments).await?;
         let mut command = Command::new(&line.program);
         command.args(&line.arguments).stdin(Stdio::null()).kill_on_drop(true);
         let run = timeout(TOOL_LIMIT, command.output()).await;
@@ -55,5 +54,23 @@ impl Cluster {
             bail!("{class} failed ({}):\n{}{}", run.status, output.stdout, output.stderr);
         }
         Ok(output)
+    }
+
+    /// A shell script that runs such a tool, `--bootstrap-server` set, with the arguments that the script gets.
+    ///
+    /// # Errors
+    /// When there is no Java to run it.
+    pub async fn tool_script(&self, class: &str) -> Result<String> {
+        let line = self.line(class, &[]).await?;
+        let words = std::iter::once(line.program.as_os_str()).chain(line.arguments.iter().map(OsString::as_os_str));
+        let words: Vec<String> =
+            words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
+        Ok(format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))
+    }
+
+    async fn line(&self, class: &str, arguments: &[&str]) -> Result<CommandLine> {
+        let mut all = vec!["--bootstrap-server", self.bootstrap()];
+        all.extend(arguments);
+        Ok(Runtime::get().await?.command_line(&TOOL_JVM, class, &all, None))
     }
 }

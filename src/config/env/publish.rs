@@ -73,6 +73,13 @@ pub(super) fn publish(
             "a duration such as 2s, from 10ms to 10m",
             |text| values::duration(text).filter(|it| (Duration::from_millis(10)..=LONGEST_TIMEOUT).contains(it)),
         ),
+        smtp_timeout: reader.value(
+            "PUBLISH_SMTP_TIMEOUT",
+            raw.smtp_timeout.as_ref(),
+            Duration::from_secs(30),
+            "a duration such as 30s, from 10ms to 10m",
+            |text| values::duration(text).filter(|it| (Duration::from_millis(10)..=LONGEST_TIMEOUT).contains(it)),
+        ),
         linger: reader.value(
             "PUBLISH_LINGER",
             raw.linger.as_ref(),
