@@ -160,7 +160,8 @@ async fn what_cannot_be_done_is_said() {
         (&["send", "--file", &file, "--check", "--rejects", "/nowhere/r"], 1, "/nowhere/r cannot be written"),
         (&["send", "--file", &file, "--rate", "fast"], 2, "expected a rate"),
         (&["send", "--file", &file, "--max-errors", "0"], 2, "--max-errors"),
-        (&["send", "--restart", "--to", "a@b", "--template", "plain"], 2, "--file"),
+        (&["send", "--restart", "--to", "a@b", "--template", "plain"], 2, "cannot be used with"),
+        (&["send", "--restart"], 2, "--file"),
         (&["send"], 2, "--to"),
     ] {
         let ended = program.run(arguments).await;

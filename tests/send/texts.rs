@@ -66,7 +66,11 @@ fn every_command_has_a_manual_page_that_groff_takes_without_a_warning() {
         assert!(names.contains(&format!("man/{page}.1\n")), "{page} in {names}");
     }
     for name in names.lines() {
-        let formatted = output(Command::new("groff").args(["-man", "-ww", "-Tutf8", "-P-c"]).arg(program.path(name)));
+        let formatted = output(
+            Command::new("groff")
+                .args(["-man", "-ww", "-Tutf8", "-P-c", "-P-b", "-P-u", "-P-o"])
+                .arg(program.path(name)),
+        );
         assert!(formatted.status.success() && formatted.stderr.is_empty(), "{name}: {}", text(&formatted.stderr));
         let page = text(&formatted.stdout);
         assert!(page.contains("SYNOPSIS") && page.contains("DESCRIPTION"), "{page}");
