@@ -14,6 +14,8 @@ mod memory;
 mod redrive;
 mod scan;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use desk::{Desk, Error};
 pub use export::{event_lines, exported, header};

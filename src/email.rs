@@ -7,14 +7,12 @@
 mod id;
 mod invalid;
 mod mailboxes;
-#[allow(dead_code, reason = "the producer is what uses all of it")]
 mod prepare;
 #[cfg(test)]
 mod properties;
-#[allow(dead_code, reason = "the producer is what uses all of it")]
 mod raw;
 #[cfg(feature = "templates")]
-mod render;
+pub(crate) mod render;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -25,7 +23,6 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-#[allow(unused_imports, reason = "the producer is what uses all of it")]
 pub(crate) use self::prepare::{Defaults, Prepared};
 pub use self::{
     invalid::{InvalidEmail, InvalidField},

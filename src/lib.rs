@@ -47,6 +47,8 @@ mod tcp;
 pub mod telemetry;
 #[cfg(feature = "templates")]
 pub mod template;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tls;
 mod trace_parent;
 

@@ -57,6 +57,8 @@ use self::{
     route::Route,
     stats::Counters,
 };
+#[cfg(feature = "templates")]
+use crate::template::Templates;
 use crate::{
     compose, config,
     email::{Defaults, Email, InvalidEmail, MAX_SIZE, Prepared},
@@ -81,9 +83,26 @@ pub struct Producer {
 struct Inner {
     route: Route,
     defaults: Defaults,
+    /// What mails are rendered with before they leave, where that is wanted.
+    #[cfg(feature = "templates")]
+    check: Option<(Templates, config::Mail)>,
     timeout: Duration,
     counters: Counters,
     pending: Pending,
+}
+
+impl Inner {
+    fn new(route: Route, defaults: Defaults, timeout: Duration) -> Self {
+        Self {
+            route,
+            defaults,
+            #[cfg(feature = "templates")]
+            check: None,
+            timeout,
+            counters: Counters::default(),
+            pending: Pending::default(),
+        }
+    }
 }
 
 impl Producer {
@@ -105,12 +124,22 @@ impl Producer {
         let route = Route::new(settings)?;
         let defaults =
             Defaults { from: settings.mail.from.clone(), from_needed: settings.smtp.is_some(), max_size: MAX_SIZE };
-        Ok(Self::over(route, defaults, settings.publish.timeout))
+        let inner = Inner {
+            #[cfg(feature = "templates")]
+            check: if settings.publish.check_templates {
+                Some((Templates::load(settings.mail.templates_dir.as_deref())?, settings.mail.clone()))
+            } else {
+                None
+            },
+            ..Inner::new(route, defaults, settings.publish.timeout)
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    fn over(route: Route, defaults: Defaults, timeout: Duration) -> Self {
-        let (counters, pending) = (Counters::default(), Pending::default());
-        Self { inner: Arc::new(Inner { route, defaults, timeout, counters, pending }) }
+    /// A producer whose mails a test keeps.
+    #[cfg(feature = "testing")]
+    pub(crate) fn in_memory(store: Arc<crate::testing::Store>, defaults: Defaults) -> Self {
+        Self { inner: Arc::new(Inner::new(Route::Memory(store), defaults, Duration::ZERO)) }
     }
 
     /// Checks a mail and sends it; returns when it is safe, or at the latest after `PUBLISH_TIMEOUT`.
@@ -150,6 +179,8 @@ impl Producer {
             // a session is opened for a mail
             #[cfg(feature = "smtp")]
             Route::Smtp(_) => Ok(()),
+            #[cfg(feature = "testing")]
+            Route::Memory(_) => Ok(()),
         }
     }
 
@@ -174,6 +205,8 @@ impl Producer {
             Route::Kafka(kafka) => kafka.report(stats),
             #[cfg(feature = "smtp")]
             Route::Smtp(_) => stats,
+            #[cfg(feature = "testing")]
+            Route::Memory(_) => stats,
         }
     }
 
@@ -182,6 +215,11 @@ impl Producer {
     }
 
     async fn deliver(&self, prepared: Result<Prepared, InvalidEmail>) -> Result<Receipt, SendError> {
+        #[cfg(feature = "templates")]
+        let prepared = prepared.and_then(|prepared| match &self.inner.check {
+            Some((templates, mail)) => prepared.check_with(templates, mail).map(|()| prepared),
+            None => Ok(prepared),
+        });
         let outcome = match prepared {
             Ok(prepared) => {
                 let message_id = self.message_id(&prepared);

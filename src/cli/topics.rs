@@ -1,5 +1,7 @@
 //! `postlane topics`: the lanes and the dead letter topic, made by hand or by a deployment.
 
+mod describe;
+
 use clap::Subcommand;
 use postlane::{
     config::{ConfigError, Kafka},
@@ -17,7 +19,13 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Make the topics that are missing, and say where the others differ from the settings; changes none that exists
+    #[command(after_help = "\
+Examples:
+  postlane topics create
+  KAFKA_TOPIC_PARTITIONS=12 KAFKA_TOPIC_REPLICATION_FACTOR=3 postlane topics create")]
     Create,
+    /// Show the lanes and the dead letter topic: partitions, records, what waits, and where settings differ
+    Describe(describe::Arguments),
 }
 
 pub(super) fn run(command: &Command, kafka: Result<Kafka, ConfigError>) -> Exit {
@@ -27,6 +35,7 @@ pub(super) fn run(command: &Command, kafka: Result<Kafka, ConfigError>) -> Exit 
     };
     match command {
         Command::Create => create(&kafka),
+        Command::Describe(arguments) => describe::run(arguments, &kafka),
     }
 }
 

@@ -142,7 +142,6 @@ fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mai
 }
 
 /// A mailbox whose address a session takes.
-#[cfg(feature = "smtp")]
 fn one_mailbox(text: &str) -> Option<Mailbox> {
     // the domain may be beyond ASCII, since it becomes an A-label
     parse_mailbox(text).ok().filter(|mailbox| {

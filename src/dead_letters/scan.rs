@@ -17,10 +17,11 @@ use crate::kafka::{
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// Fetches in a row that bring nothing although the log goes on, until that is believed.
 const EMPTY_FETCHES: u32 = 10;
-/// Bytes for the fetches of all partitions together, and the least of one.
-const ALL_BYTES: usize = 8 << 20;
-const LEAST_BYTES: usize = 64 << 10;
-const MOST_BYTES: usize = 1 << 20;
+/// Bytes for the fetches of all partitions together, and the least and the most of one. Compressed bytes: what comes of them
+/// is several times as much.
+const ALL_BYTES: usize = 4 << 20;
+const LEAST_BYTES: usize = 32 << 10;
+const MOST_BYTES: usize = 256 << 10;
 
 /// What stands next in the topic.
 #[derive(Debug)]
@@ -44,6 +45,9 @@ pub enum Found {
 pub struct Scan {
     sources: Vec<Source>,
 }
+
+/// Two readers of a partition, its number, and from where to where it is read.
+pub(super) type Reading = (Box<dyn PartitionReader>, Box<dyn PartitionReader>, i32, i64, i64);
 
 struct Source {
     reader: Box<dyn PartitionReader>,
@@ -75,9 +79,8 @@ impl Scan {
         )
     }
 
-    fn over(
-        sources: impl IntoIterator<Item = (Box<dyn PartitionReader>, Box<dyn PartitionReader>, i32, i64, i64)>,
-    ) -> Self {
+    /// The second reader brings one batch at a time.
+    pub(super) fn over(sources: impl IntoIterator<Item = Reading>) -> Self {
         let sources = sources.into_iter().map(|(reader, narrow, partition, next, end)| Source {
             reader,
             narrow,

@@ -13,7 +13,7 @@ pub enum BuildError {
     #[error(transparent)]
     Tls(#[from] tls::Error),
     /// The templates cannot be loaded.
-    #[cfg(feature = "smtp")]
+    #[cfg(feature = "templates")]
     #[error(transparent)]
     Templates(#[from] crate::template::LoadError),
 }

@@ -19,7 +19,7 @@ mod verdict;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -184,6 +184,8 @@ struct Topic {
     linger: Duration,
     queue: Queue,
     stop: Notify,
+    /// Whether it was said that the brokers sort out no repetitions for us.
+    told: Arc<AtomicBool>,
 }
 
 /// Writes records; share it by reference.
@@ -193,6 +195,7 @@ pub(crate) struct Publisher {
     records: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     byte_permits: u32,
+    told: Arc<AtomicBool>,
     topics: Mutex<HashMap<Arc<str>, Arc<Topic>>>,
 }
 
@@ -215,6 +218,7 @@ impl Publisher {
             records: Arc::new(Semaphore::new(limits.records.min(Semaphore::MAX_PERMITS))),
             bytes: Arc::new(Semaphore::new(byte_permits as usize)),
             byte_permits,
+            told: Arc::default(),
             topics: Mutex::default(),
         }
     }
@@ -299,6 +303,7 @@ impl Publisher {
                 linger: self.limits.linger,
                 queue: Queue::default(),
                 stop: Notify::new(),
+                told: Arc::clone(&self.told),
             })
         });
         Arc::clone(topic)

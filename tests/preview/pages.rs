@@ -142,6 +142,7 @@ async fn other_data_is_rendered_as_it_is_typed() {
     browser.expect(&says("wide", "Your trial ends on tomorrow"), true);
     type_in(&mut browser, "{\"Day\": \"tomorrow\",\n");
     browser.expect("document.getElementById('wrong').textContent.includes('line 2')", true);
+    browser.expect("document.getElementById('origin').textContent", "Changed here");
     browser.expect(&says("wide", "Your trial ends on tomorrow"), true);
     type_in(&mut browser, "{}");
     browser.expect(&format!("{FINDINGS}.includes('Link is not in this data')"), true);

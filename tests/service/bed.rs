@@ -71,10 +71,16 @@ impl Bed {
         self.builder.start().expect("the service starts")
     }
 
+    /// Another command of the program, to be started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::from(self.builder.command(arguments));
+        command.kill_on_drop(true);
+        command
+    }
+
     /// Runs another command of the program to its end: exit status, standard output and error.
     pub(crate) async fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let mut command = tokio::process::Command::from(self.builder.command(arguments));
-        let output = tokio::time::timeout(SOON, command.kill_on_drop(true).output()).await;
+        let output = tokio::time::timeout(SOON, self.command(arguments).output()).await;
         let output = output.expect("it ends").expect("it runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         (output.status.code(), text(output.stdout), text(output.stderr))

@@ -41,6 +41,10 @@ pub fn producer_from_variables(variables: impl IntoIterator<Item = (String, Stri
         }
         None
     };
+    if cfg!(not(feature = "templates")) && publish.check_templates {
+        let expected = "false, since this program is built without the feature templates";
+        reader.problem("PUBLISH_CHECK_TEMPLATES", Some("true"), expected);
+    }
     let mail = mail(&mut reader, &read("MAIL_", &variables), &other);
     let settings = Producer { publish, kafka, smtp, mail };
     if reader.problems.is_empty() { Ok(settings) } else { Err(ConfigError(reader.problems)) }

@@ -85,7 +85,7 @@ pub async fn ensure(connector: &Connector, wanted: &[Wanted]) -> Result<Vec<Made
 }
 
 /// Where a topic is not what would be made now.
-fn differences(wanted: &Wanted, topic: &Topic, configs: Option<&Configs>) -> Vec<String> {
+pub(super) fn differences(wanted: &Wanted, topic: &Topic, configs: Option<&Configs>) -> Vec<String> {
     let mut found = Vec::new();
     let partitions = topic.partitions.len();
     if usize::try_from(wanted.partitions) != Ok(partitions) {

@@ -10,6 +10,7 @@ mod ends;
 mod ensure;
 mod findings;
 mod newborn;
+mod overview;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -22,6 +23,7 @@ pub use ends::{Ends, ends, offsets_at};
 pub use ensure::{Made, State, ensure};
 pub use findings::{Finding, Seen, findings};
 pub use newborn::Newborn;
+pub use overview::{Overview, PartitionView, TopicView, overview};
 pub use wanted::{Role, Wanted};
 pub use watch::Watch;
 

@@ -18,6 +18,7 @@ use super::{
     batch::{Batch, Identity},
 };
 use crate::{
+    chain::chain,
     delay::Delays,
     kafka::{client::Connector, wire},
     producer::partitions::name,
@@ -91,14 +92,18 @@ impl Link {
 }
 
 /// What came of asking who we are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Identified {
     /// It was not asked.
     Unasked,
     /// The broker knows us.
     As(Identity),
-    /// It does not now; `for_good` where it never will.
-    Not { for_good: bool },
+    /// It does not now.
+    Not {
+        why: String,
+        /// It never will.
+        for_good: bool,
+    },
 }
 
 /// A connection that can be written to.
@@ -136,19 +141,25 @@ pub(super) async fn open(
 }
 
 async fn ask_identity(connection: &mut wire::Connection) -> Identified {
-    let Ok(version) = connection.version::<InitProducerIdRequest>(INIT_PRODUCER_ID) else {
-        return Identified::Not { for_good: true };
+    let version = match connection.version::<InitProducerIdRequest>(INIT_PRODUCER_ID) {
+        Ok(version) => version,
+        Err(error) => return Identified::Not { why: chain(&error), for_good: true },
     };
     let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(i32::MAX);
     match timeout(IDENTITY, connection.call(version, &request)).await {
         Ok(Ok(response)) => match ResponseError::try_from_code(response.error_code) {
             None => Identified::As(Identity { id: response.producer_id.0, epoch: response.producer_epoch }),
-            Some(ResponseError::ClusterAuthorizationFailed | ResponseError::UnsupportedVersion) => {
-                Identified::Not { for_good: true }
+            Some(code) => {
+                let for_good = matches!(
+                    code,
+                    // brokers before 2.8 ask for IdempotentWrite on the cluster
+                    ResponseError::ClusterAuthorizationFailed | ResponseError::UnsupportedVersion
+                );
+                Identified::Not { why: code.to_string(), for_good }
             }
-            Some(_) => Identified::Not { for_good: false },
         },
-        Ok(Err(_)) | Err(_) => Identified::Not { for_good: false },
+        Ok(Err(error)) => Identified::Not { why: chain(&error), for_good: false },
+        Err(_) => Identified::Not { why: format!("no answer within {IDENTITY:?}"), for_good: false },
     }
 }
 

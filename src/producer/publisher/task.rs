@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -414,9 +414,14 @@ impl Task {
         match opened.identified {
             Identified::Unasked => {}
             Identified::As(identity) => self.known = Known::As(identity),
-            Identified::Not { for_good } => {
-                if for_good {
-                    debug!(topic = %self.topic.name, "the brokers sort out no repetitions for us");
+            Identified::Not { why, for_good } => {
+                // once for all topics
+                if !self.topic.told.swap(true, Ordering::Relaxed) {
+                    warn!(
+                        why,
+                        "no producer id from the brokers; a mail whose answer is lost is written again all the same, \
+                         and may be in its topic twice"
+                    );
                 }
                 self.known = Known::Nobody(now + if for_good { ROUTES_AGE } else { WITHOUT });
             }

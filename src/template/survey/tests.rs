@@ -88,7 +88,11 @@ fn what_is_asked_for_is_found_through_layouts_includes_and_macros() {
             "layouts/a.html.j2",
             "{{ Brand }}{% block body %}{{ Gone }}{% include 'layouts/no.html.j2' ignore missing %}{% endblock %}",
         ),
-        ("layouts/m.html.j2", "{% macro m(x) %}{{ x }}\n\n{{ Macro }}{% endmacro %}"),
+        (
+            "layouts/m.html.j2",
+            "{% macro m(x) %}{{ x }}\n\n{{ Macro }}{{ inner() }}{% endmacro %}{% macro other(y) %}{{ Unused }}{% endmacro %}\
+             {% macro inner() %}{{ Called }}{% endmacro %}",
+        ),
         ("layouts/i.html.j2", "\n{{ Included }}"),
     ]);
     assert_eq!(
@@ -97,6 +101,7 @@ fn what_is_asked_for_is_found_through_layouts_includes_and_macros() {
             "Inner t/html.html.j2:4",
             "Brand layouts/a.html.j2:1",
             "Included layouts/i.html.j2:2",
+            "Called layouts/m.html.j2:3",
             "Macro layouts/m.html.j2:3"
         ]
     );

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Renderings that are kept: the frames of a page ask for them after it.
-const KEPT: usize = 64;
+const KEPT: usize = 24;
 
 /// All that pages ask for.
 pub(super) struct Preview {

@@ -107,8 +107,14 @@ function show(value, general) {
   byId("text").textContent = value.text ?? "";
   const json = byId("json");
   if (!edited.has(current) && json.value !== (value.sample ?? "")) json.value = value.sample ?? "{}\n";
-  byId("origin").textContent = edited.has(current) ? "Changed here" : value.sample === null ? "No sample.json" : "As in sample.json";
-  byId("reset").disabled = !edited.has(current);
+  ofTheData();
+}
+
+// Says where the data comes from, and offers the way back.
+function ofTheData() {
+  const own = edited.has(current);
+  byId("origin").textContent = own ? "Changed here" : shown?.sample == null ? "No sample.json" : "As in sample.json";
+  byId("reset").disabled = !own;
 }
 
 function missing(section, part, empty) {
@@ -209,6 +215,7 @@ byId("data").addEventListener("submit", (event) => event.preventDefault());
 let typing;
 byId("json").addEventListener("input", () => {
   edited.set(current, byId("json").value);
+  ofTheData();
   clearTimeout(typing);
   typing = setTimeout(load, 250);
 });
