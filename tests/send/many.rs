@@ -70,12 +70,13 @@ async fn bad_lines_are_told_in_order_and_kept_and_the_others_go_out() {
     let bed = Bed::new().await;
     let mut text = String::new();
     for number in 1..=300 {
-        text += &match number {
+        let line = match number {
             100 => "{\"message\":\n".to_owned(),
             200 => event("bad", "nobody") + "\n",
             250 => format!("{}\n", "x".repeat(2_000_000)),
             _ => events([number]),
         };
+        text.push_str(&line);
     }
     let file = bed.program.write("events", &text);
     let checked = bed.program.run(&["send", "--file", &file, "--check"]).await;
