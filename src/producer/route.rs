@@ -116,6 +116,9 @@ impl Route {
 
     /// Ends what it holds open.
     pub(super) async fn close(&self) {
+        if let Self::Kafka(kafka) = self {
+            kafka.publisher.close();
+        }
         #[cfg(feature = "smtp")]
         let direct = match self {
             Self::Smtp(direct) => Some(direct),

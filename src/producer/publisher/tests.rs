@@ -288,6 +288,19 @@ async fn what_comes_while_a_request_is_on_its_way_goes_with_the_next() {
 }
 
 #[tokio::test]
+async fn a_quota_that_is_used_up_is_waited_for() {
+    let fake = Fake::start(1).await;
+    fake.throttle(Duration::from_millis(1200));
+    let publisher = publisher(&fake);
+    stored(&publish(&publisher, "a").await);
+    fake.throttle(Duration::ZERO);
+    let start = Instant::now();
+    stored(&publish(&publisher, "b").await);
+    assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(fake.connections(), 1, "and not over another connection");
+}
+
+#[tokio::test]
 async fn it_is_ready_when_the_connections_stand() {
     let fake = Fake::start(2).await;
     let publisher = publisher(&fake);
