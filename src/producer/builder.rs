@@ -1,6 +1,6 @@
 //! The settings of a producer, put together in the program.
 
-use std::{collections::BTreeMap, env, time::Duration};
+use std::{collections::BTreeMap, env, fmt, time::Duration};
 
 use super::{BuildError, Producer};
 use crate::config::{self, Fallback, WhenFull};
@@ -20,7 +20,7 @@ use crate::config::{self, Fallback, WhenFull};
 ///     .build()?;
 /// # Ok::<(), postlane::producer::BuildError>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 #[must_use = "a builder makes no producer until build is called"]
 pub struct ProducerBuilder {
     variables: BTreeMap<String, String>,
@@ -133,5 +133,36 @@ impl ProducerBuilder {
     fn set(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.set.insert(name, value.into());
         self
+    }
+}
+
+/// Shows the names alone: there are passwords among the values.
+impl fmt::Debug for ProducerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProducerBuilder")
+            .field("variables", &self.variables.keys())
+            .field("set", &self.set.keys())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_is_not_shown() {
+        let builder = Producer::builder().variable("SMTP_PASSWORD", "hunter2").brokers(["user:hunter2@kafka:9092"]);
+        let shown = format!("{builder:?}");
+        assert!(shown.contains("SMTP_PASSWORD") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn what_the_program_says_goes_before_the_variables() {
+        let variable = |value: &str| [("PUBLISH_TIMEOUT".to_owned(), value.to_owned())];
+        let builder = Producer::builder().timeout(Duration::from_secs(1)).brokers(["kafka:9092"]);
+        assert!(builder.clone().variables(variable("soon")).build().is_ok());
+        let error = Producer::builder().variables(variable("soon")).build().expect_err("two are wrong").to_string();
+        assert!(error.contains("PUBLISH_TIMEOUT=") && error.contains("KAFKA_BROKERS is not set"), "{error}");
     }
 }

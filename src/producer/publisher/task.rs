@@ -171,6 +171,7 @@ impl Task {
         }
         let (ready, mut alarm) = (|it: &Partition| it.not_before <= now, None::<Instant>);
         let mut without_leader = false;
+        waiting.retain(|index| self.partitions.get(index).is_none_or(|partition| !partition.busy));
         for partition in waiting {
             if let Some(state) = self.partitions.get(&partition).filter(|it| !ready(it)) {
                 alarm = Some(alarm.map_or(state.not_before, |alarm| alarm.min(state.not_before)));
@@ -361,6 +362,7 @@ impl Task {
     fn written(&mut self, written: Written, now: Instant) {
         let Written { broker, batches, outcome } = written;
         let count = batches.iter().map(|batch| batch.orders.len()).sum();
+        self.back_from_wire(&batches);
         match outcome {
             Ok((connection, response)) => {
                 let link = self.link(broker);

@@ -28,6 +28,8 @@ const REQUEST_BYTES: usize = 1024 * 1024;
 pub(super) struct Partition {
     /// A batch that may be stored, and is to go again before all others.
     pub(super) in_doubt: Option<Batch>,
+    /// A batch is on its way: no other one goes before its fate is known, to whatever broker.
+    pub(super) busy: bool,
     /// Identity of the last batch, and the number that follows its last record.
     next: Option<(Identity, i32)>,
     pub(super) not_before: Instant,
@@ -49,6 +51,7 @@ impl Task {
     fn partition(&mut self, index: i32, now: Instant) -> &mut Partition {
         self.partitions.entry(index).or_insert_with(|| Partition {
             in_doubt: None,
+            busy: false,
             next: None,
             not_before: now,
             delays: Delays::doubling(FIRST_PAUSE, MAX_PAUSE),
@@ -56,7 +59,7 @@ impl Task {
     }
 
     /// What goes to these partitions next. All of it counts as on the wire from now on.
-    pub(super) fn batches(&mut self, partitions: &[i32], now: Instant) -> Vec<Batch> {
+    pub(in crate::producer::publisher) fn batches(&mut self, partitions: &[i32], now: Instant) -> Vec<Batch> {
         let start = partitions.partition_point(|partition| *partition < self.turn);
         let (mut batches, mut room) = (Vec::new(), REQUEST_BYTES);
         for &index in partitions[start..].iter().chain(&partitions[..start]) {
@@ -66,6 +69,7 @@ impl Task {
             }
             let limit = self.batch_bytes.min(room);
             if let Some(batch) = self.batch(index, limit, now) {
+                self.partition(index, now).busy = true;
                 room = room.saturating_sub(batch.size());
                 batches.push(batch);
             }
@@ -79,6 +83,9 @@ impl Task {
             Known::Unknown | Known::Nobody(_) => None,
         };
         let partition = self.partition(index, now);
+        if partition.busy {
+            return None;
+        }
         // with its stamp the same records go again, and the broker stores them once
         if let Some(mut batch) = partition.in_doubt.take() {
             if batch.stamp.is_none() {
@@ -109,6 +116,15 @@ impl Task {
         }
     }
 
+    /// The batches are on their way no more.
+    pub(super) fn back_from_wire(&mut self, batches: &[Batch]) {
+        for batch in batches {
+            if let Some(partition) = self.partitions.get_mut(&batch.partition) {
+                partition.busy = false;
+            }
+        }
+    }
+
     pub(super) fn answered(&mut self, batch: Batch, response: &ProduceResponse, now: Instant) {
         let mut answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         let Some(answer) = answers.find(|answer| answer.index == batch.partition) else {
@@ -126,10 +142,10 @@ impl Task {
         debug!(why, code = answer.error_code, "the broker refuses a batch");
         match verdict(code) {
             Verdict::Stored => batch.stored(&self.topic.name, -1),
-            Verdict::Elsewhere => {
+            Verdict::Moved => {
                 self.topic.queue.set_trouble(Trouble::passing(why));
                 self.stale = true;
-                self.back(batch, now);
+                self.doubt(batch, now);
             }
             Verdict::Later => {
                 self.topic.queue.set_trouble(Trouble::passing(why));
@@ -181,10 +197,11 @@ impl Task {
         self.topic.queue.put_back(batch.orders);
     }
 
-    /// The broker has not counted this batch.
+    /// The broker has not counted this batch, the last one of its partition.
     fn roll_back(&mut self, batch: &Batch) {
         if let (Some(stamp), Some(partition)) = (batch.stamp, self.partitions.get_mut(&batch.partition))
             && !batch.doubtful
+            && partition.next.is_some_and(|(identity, _)| identity == stamp.identity)
         {
             partition.next = Some((stamp.identity, stamp.sequence));
         }
@@ -201,7 +218,7 @@ impl Task {
         if let Some(partition) = self.partitions.get_mut(&partition) {
             partition.next = None;
         }
-        if matches!((&self.known, stamp), (Known::As(identity), Some(stamp)) if *identity == stamp.identity) {
+        if matches!(self.known, Known::As(identity) if stamp.is_none_or(|stamp| stamp.identity == identity)) {
             self.known = Known::Unknown;
         }
     }
