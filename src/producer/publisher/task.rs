@@ -171,6 +171,7 @@ impl Task {
         }
         let (ready, mut alarm) = (|it: &Partition| it.not_before <= now, None::<Instant>);
         let mut without_leader = false;
+        let mut all_stand = routes.leaders.len() >= routes.count as usize;
         waiting.retain(|index| self.partitions.get(index).is_none_or(|partition| !partition.busy));
         for partition in waiting {
             if let Some(state) = self.partitions.get(&partition).filter(|it| !ready(it)) {
@@ -182,7 +183,7 @@ impl Task {
                 None => without_leader = true,
             }
         }
-        if without_leader && !self.stale {
+        if (without_leader || warm && !all_stand) && !self.stale {
             self.stale = true;
             self.topic
                 .queue
@@ -192,7 +193,6 @@ impl Task {
         if let Some(alarm) = alarm {
             self.wake_at(alarm);
         }
-        let mut all_stand = true;
         for (broker, partitions) in by_leader {
             all_stand &= self.serve(broker, &partitions, now);
         }
@@ -264,6 +264,7 @@ impl Task {
         let address = self.routes.as_ref().and_then(|routes| routes.addresses.get(&broker)).cloned();
         let Some(address) = address else {
             self.stale = true;
+            self.link(broker).failed(Instant::now());
             return;
         };
         self.link(broker).state = LinkState::Opening;
