@@ -28,12 +28,12 @@ const SAMPLE: usize = 500;
 
 /// The columns of `--dry-run`.
 const COLUMNS: [Column; 6] = [
-    Column::text("PLACE", 5, 0),
-    Column::text("FAILED AT (UTC)", 11, 3),
-    Column::text("REASON", 8, 1),
-    Column::text("TEMPLATE", 8, 2),
+    Column::whole("PLACE", 0),
+    Column::whole("FAILED AT (UTC)", 3),
+    Column::text("REASON", 16, 2),
+    Column::text("TEMPLATE", 12, 1),
     Column::text("GOES TO", 12, 0),
-    Column::text("NOTE", 20, 0),
+    Column::text("NOTE", 30, 0),
 ];
 
 #[derive(Debug, Args)]
@@ -44,6 +44,7 @@ Examples:
   postlane dlq redrive --template welcome
   postlane dlq redrive 0:1742 2:88
   postlane dlq redrive --all --rate 50/s --yes")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     choice: Choice,
@@ -285,13 +286,11 @@ impl<'a> Table<'a> {
                 return self.out.put(&format!("{line}\n"));
             }
             let row = self.row(letter, verdict);
-            match &self.layout {
-                Some(layout) => self.out.put(&layout.row(&row)),
-                None => {
-                    self.rows.push(row);
-                    if self.rows.len() < SAMPLE { Ok(()) } else { self.lay_out() }
-                }
+            if let Some(layout) = &self.layout {
+                return self.out.put(&layout.row(&row));
             }
+            self.rows.push(row);
+            if self.rows.len() < SAMPLE { Ok(()) } else { self.lay_out() }
         };
         let mut add = add;
         self.closed = add();

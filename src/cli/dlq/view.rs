@@ -14,8 +14,8 @@ use crate::cli::{
 
 /// The columns of a list.
 pub(super) const COLUMNS: [Column; 11] = [
-    Column::text("PLACE", 5, 0),
-    Column::text("FAILED AT (UTC)", 19, 0),
+    Column::whole("PLACE", 0),
+    Column::whole("FAILED AT (UTC)", 0),
     Column::text("REASON", 16, 0),
     Column::text("STAGE", 8, 6),
     Column::text("TEMPLATE", 12, 2),
