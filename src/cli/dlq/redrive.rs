@@ -285,6 +285,10 @@ impl<'a> Table<'a> {
                 });
                 return self.out.put(&format!("{line}\n"));
             }
+            // where nobody has named it, it is no news
+            if *verdict == Err(Skip::SentBack) && self.arguments.choice.places.is_empty() {
+                return Ok(());
+            }
             let row = self.row(letter, verdict);
             if let Some(layout) = &self.layout {
                 return self.out.put(&layout.row(&row));

@@ -21,9 +21,9 @@ pub(super) const COLUMNS: [Column; 11] = [
     Column::text("TEMPLATE", 12, 2),
     Column::text("RECIPIENTS", 12, 3),
     Column::number("TRIES", 7),
-    Column::text("SMTP", 3, 5),
+    Column::text("SMTP", 9, 5),
     Column::text("BACK", 4, 1),
-    Column::text("CAME FROM", 10, 8),
+    Column::text("CAME FROM", 20, 8),
     Column::text("ID", 36, 9),
 ];
 

@@ -159,7 +159,7 @@ impl Page {
 
     fn block(&mut self, text: &str) {
         for line in visible_lines(text).trim_end().lines() {
-            let _ = writeln!(self.out, "  {line}");
+            let _ = writeln!(self.out, "{}", format!("  {line}").trim_end());
         }
     }
 }
