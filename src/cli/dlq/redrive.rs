@@ -96,7 +96,10 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
     for place in &plan.missing {
         complain(format_args!("there is no letter at {place}"));
     }
-    let missing = if plan.missing.is_empty() { Exit::Done } else { Exit::Failed };
+    // who names a letter wants that one
+    let named = !arguments.choice.places.is_empty();
+    let refused = plan.skipped.keys().any(|word| *word != Skip::SentBack.word());
+    let incomplete = if named && (refused || !plan.missing.is_empty()) { Exit::Failed } else { Exit::Done };
     if !(arguments.json && arguments.dry_run) {
         tell(&plan, arguments);
     }
@@ -109,9 +112,9 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
     }
     if arguments.dry_run || plan.chosen == 0 {
         if arguments.json && !arguments.dry_run {
-            return Ok(report(&Summary::default(), &plan, &Stop::End).map_or_else(|Closed(exit)| exit, |()| missing));
+            return Ok(report(&Summary::default(), &plan, &Stop::End).map_or_else(|Closed(exit)| exit, |()| incomplete));
         }
-        return Ok(missing);
+        return Ok(incomplete);
     }
     if !arguments.yes && !confirmed(plan.chosen) {
         complain("nothing was sent");
@@ -123,7 +126,7 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
     let (summary, end) = redrive.send(&stop, |progress| bar.show(progress)).await;
     bar.clear();
     let exit = outcome(&summary, &plan, end, signals.as_ref().ok().and_then(|it| it.get().copied()), arguments.json);
-    Ok(if exit == Exit::Done { missing } else { exit })
+    Ok(if exit == Exit::Done { incomplete } else { exit })
 }
 
 type Caught = std::sync::Arc<std::sync::OnceLock<Exit>>;
