@@ -11,7 +11,7 @@ fn quoted_programs_are_quoted_word_for_word() {
     for (document, least) in DOCUMENTS {
         let text = fs::read_to_string(repository.join(document)).expect("a document");
         let quotations = quotations(&text);
-        assert!(quotations.len() >= least, "{document} quotes only {:?}", quotations);
+        assert!(quotations.len() >= least, "{document} quotes only {quotations:?}");
         for (file, block) in quotations {
             let source = fs::read_to_string(repository.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
             assert!(source.contains(block), "{document} says that this is in {file}:\n{block}");
