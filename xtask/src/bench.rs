@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: mails a second from a backlog, beside what the machine's SMTP alone can do, the memory that it
-//! takes, and what the program takes while there is nothing to do.
+//! takes, what the program takes while there is nothing to do, and how long it takes to publish a mail.
 //!
 //! Owns the plan of the rounds and the table. Each round measures postlane (or each of the programs named, in turn) and then
 //! `smtp-source` against the same `smtp-sink` with as many sessions and messages of the same size, so that all see the same
@@ -9,6 +9,7 @@ mod backlog;
 mod idle;
 mod memory;
 mod postfix;
+mod publish;
 mod service;
 
 use std::{
@@ -49,6 +50,9 @@ pub(crate) struct Arguments {
     /// Measure what it takes before and without any mail instead: size, start to ready, idle memory and CPU
     #[arg(long, conflicts_with = "memory")]
     idle: bool,
+    /// Measure how long applications wait for a mail to be safe in Kafka instead
+    #[arg(long, conflicts_with_all = ["memory", "idle"])]
+    publish: bool,
     /// Take this program instead of building the release one; several are measured in turn
     #[arg(long = "program", value_name = "PATH")]
     programs: Vec<PathBuf>,
@@ -59,6 +63,9 @@ pub(crate) struct Arguments {
 
 /// Measures, and prints a table.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    if arguments.publish {
+        return publish::run(arguments.rounds).await;
+    }
     let programs = if arguments.programs.is_empty() {
         vec![cargo::build_release(arguments.target.as_deref()).await?]
     } else {

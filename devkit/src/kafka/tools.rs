@@ -12,7 +12,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::cluster::Cluster;
-use super::runtime::{CommandLine, Runtime};
+use super::runtime::Runtime;
 
 const TOOL_LIMIT: Duration = Duration::from_secs(120);
 /// A tool lives for a second or two: no time for the second compiler.
@@ -40,7 +40,17 @@ impl Cluster {
     /// # Errors
     /// When there is no Java to run it, when it fails (with what it wrote), or when it runs for more than two minutes.
     pub async fn tool(&self, class: &str, arguments: &[&str]) -> Result<Output> {
-        let line = self.line(class, arguments).await?;
+        let mut all = vec!["--bootstrap-server", self.bootstrap()];
+        all.extend(arguments);
+        self.tool_with(class, &all).await
+    }
+
+    /// The same for a tool that is told the brokers in another way: with these arguments alone.
+    ///
+    /// # Errors
+    /// As [`tool`](Self::tool).
+    pub async fn tool_with(&self, class: &str, arguments: &[&str]) -> Result<Output> {
+        let line = Runtime::get().await?.command_line(&TOOL_JVM, class, arguments, None);
         let mut command = Command::new(&line.program);
         command.args(&line.arguments).stdin(Stdio::null()).kill_on_drop(true);
         let run = timeout(TOOL_LIMIT, command.output()).await;
@@ -61,16 +71,11 @@ impl Cluster {
     /// # Errors
     /// When there is no Java to run it.
     pub async fn tool_script(&self, class: &str) -> Result<String> {
-        let line = self.line(class, &[]).await?;
+        let bootstrap = ["--bootstrap-server", self.bootstrap()];
+        let line = Runtime::get().await?.command_line(&TOOL_JVM, class, &bootstrap, None);
         let words = std::iter::once(line.program.as_os_str()).chain(line.arguments.iter().map(OsString::as_os_str));
         let words: Vec<String> =
             words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
         Ok(format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))
-    }
-
-    async fn line(&self, class: &str, arguments: &[&str]) -> Result<CommandLine> {
-        let mut all = vec!["--bootstrap-server", self.bootstrap()];
-        all.extend(arguments);
-        Ok(Runtime::get().await?.command_line(&TOOL_JVM, class, &all, None))
     }
 }
