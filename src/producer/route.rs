@@ -180,9 +180,9 @@ impl Kafka {
             // a quick answer that costs nobody time, and no reason to try again either; or our own bounds
             Published::NotStored(NotStored::Refused(_)) => drop(asked),
             Published::NotStored(NotStored::Full) if self.refuse_when_full => drop(asked),
-            Published::NotStored(NotStored::Full) => asked.failed(silence(None), topic),
-            Published::NotStored(NotStored::Late { trouble }) => asked.failed(silence(trouble.as_ref()), topic),
-            Published::Unknown(why) => asked.failed(silence(why.trouble()), topic),
+            Published::NotStored(NotStored::Full) => asked.failed(&silence(None), topic),
+            Published::NotStored(NotStored::Late { trouble }) => asked.failed(&silence(trouble.as_ref()), topic),
+            Published::Unknown(why) => asked.failed(&silence(why.trouble()), topic),
         }
     }
 
