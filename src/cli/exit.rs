@@ -66,3 +66,19 @@ impl From<Exit> for ExitCode {
         Self::from(exit as u8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_in_the_help_and_in_the_documents() {
+        let (help, page) = (Exit::help(), include_str!("../../docs/command-line.md"));
+        for exit in Exit::ALL {
+            let number = exit as u8;
+            assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{number} "))), "{number}");
+            assert!(page.contains(&format!("| {number} | ")), "{number}");
+        }
+        assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+    }
+}

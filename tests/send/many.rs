@@ -70,12 +70,13 @@ async fn bad_lines_are_told_in_order_and_kept_and_the_others_go_out() {
     let bed = Bed::new().await;
     let mut text = String::new();
     for number in 1..=300 {
-        text += &match number {
+        let line = match number {
             100 => "{\"message\":\n".to_owned(),
             200 => event("bad", "nobody") + "\n",
             250 => format!("{}\n", "x".repeat(2_000_000)),
             _ => events([number]),
         };
+        text.push_str(&line);
     }
     let file = bed.program.write("events", &text);
     let checked = bed.program.run(&["send", "--file", &file, "--check"]).await;
@@ -160,7 +161,8 @@ async fn what_cannot_be_done_is_said() {
         (&["send", "--file", &file, "--check", "--rejects", "/nowhere/r"], 1, "/nowhere/r cannot be written"),
         (&["send", "--file", &file, "--rate", "fast"], 2, "expected a rate"),
         (&["send", "--file", &file, "--max-errors", "0"], 2, "--max-errors"),
-        (&["send", "--restart", "--to", "a@b", "--template", "plain"], 2, "--file"),
+        (&["send", "--restart", "--to", "a@b", "--template", "plain"], 2, "cannot be used with"),
+        (&["send", "--restart"], 2, "--file"),
         (&["send"], 2, "--to"),
     ] {
         let ended = program.run(arguments).await;

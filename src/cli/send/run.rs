@@ -253,7 +253,7 @@ impl<P: Publish> Run<P> {
                 self.twice_possible += u64::from(taken.twice_possible);
                 self.book.published(done.number, done.end);
             }
-            Settled::Refused(why, event) => self.refuse(done.number, done.end, &why, Some(&event)),
+            Settled::Refused(why, event) => self.refuse(done.number, done.end, &why, Some(event)),
             Settled::Setup(why) => {
                 self.gate.close();
                 self.end.get_or_insert(End::Setup(why));
@@ -265,7 +265,7 @@ impl<P: Publish> Run<P> {
         }
     }
 
-    fn refuse(&mut self, number: u64, end: u64, why: &str, line: Option<&[u8]>) {
+    fn refuse(&mut self, number: u64, end: u64, why: &str, line: Option<Vec<u8>>) {
         // an event is one line
         let why = why.replace(" at line 1 column ", " at column ");
         self.refusals.insert(number, why);
