@@ -43,8 +43,10 @@ impl Direct {
                 Ok(Receipt { id, message_id: Some(delivered.message_id), way, twice_possible })
             }
             Err(error) => Err(match before {
-                None => SendError::Smtp { id, error },
-                Some(Untaken { why, unknown }) => SendError::BothWays { id, kafka: why, unknown, smtp: error },
+                None => SendError::Smtp { id, error: Box::new(error) },
+                Some(Untaken { why, unknown }) => {
+                    SendError::BothWays { id, kafka: why, unknown, smtp: Box::new(error) }
+                }
             }),
         }
     }

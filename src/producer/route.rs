@@ -115,6 +115,10 @@ impl Route {
     }
 
     /// Ends what it holds open.
+    #[cfg_attr(
+        not(feature = "smtp"),
+        expect(clippy::unused_async, reason = "only sessions with a relay are ended politely")
+    )]
     pub(super) async fn close(&self) {
         #[cfg(feature = "smtp")]
         let direct = match self {
