@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{BuildError, Receipt, SendError, Way};
 use crate::{config, event::Message, mailer::Mailer, mask, template::Templates};
@@ -24,6 +25,12 @@ pub(super) struct Untaken {
 impl Direct {
     /// Connects to nothing.
     pub(super) fn new(settings: &config::Producer, smtp: &config::Smtp) -> Result<Self, BuildError> {
+        if let Some(warning) = settings.mail.warning() {
+            warn!("{warning}");
+        }
+        if let Some(warning) = smtp.warning() {
+            warn!("{warning}");
+        }
         let templates = Arc::new(Templates::load(settings.mail.templates_dir.as_deref())?);
         let mailer = Mailer::new(smtp, &settings.mail, templates)?;
         Ok(Self { mailer, timeout: settings.publish.smtp_timeout })

@@ -28,12 +28,12 @@ use super::fallback::with_relay;
 const RATE: u32 = 1000;
 /// `PUBLISH_TIMEOUT`.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// `PUBLISH_SMTP_TIMEOUT`.
-const SMTP_TIMEOUT: Duration = Duration::from_secs(30);
+/// `PUBLISH_SMTP_TIMEOUT`: enough for a machine that is slower than the rate.
+const SMTP_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long it is published before Kafka is killed, while it is dead, and after mails go to it again.
 const PHASES: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(3)];
-/// How long the service has for what is left.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long Kafka has to be found again, and the service for what is left.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What one call said, and how long it took.
 type Call = (Duration, Result<Receipt, SendError>);
