@@ -7,6 +7,7 @@ mod check;
 mod columns;
 mod completions;
 mod config;
+mod data;
 mod dlq;
 mod exit;
 mod healthcheck;
@@ -46,14 +47,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Fetch, send, and commit until SIGTERM or SIGINT
+    #[command(after_help = serve::EXAMPLES)]
     Serve,
     /// Publish one mail, or a file of events; or send it straight to the relay
     Send(Box<send::Arguments>),
     /// Try brokers, topics, group, templates and relay, and say what is wrong; sends nothing
     Check(check::Arguments),
     /// Print the effective configuration, secrets masked
+    #[command(after_help = config::EXAMPLES)]
     Config,
-    /// Ask the service at `HTTP_ADDR` whether it is ready, or lives; exit with 0 or 1
+    #[command(about = "Ask the service at HTTP_ADDR whether it is ready, or lives; exit with 0 or 1")]
     Healthcheck(healthcheck::Arguments),
     /// List, show and export the dead letters, and send them back
     #[command(subcommand)]
@@ -139,6 +142,43 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// The commands that do something, with their names as they are called.
+    fn leaves(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+        let below: Vec<_> = command.get_subcommands().filter(|below| below.get_name() != "help").collect();
+        if below.is_empty() {
+            return vec![(name.to_owned(), command.clone())];
+        }
+        below.into_iter().flat_map(|below| leaves(below, &format!("{name} {}", below.get_name()))).collect()
+    }
+
+    #[test]
+    fn every_command_says_what_it_does_and_shows_how() {
+        for (name, command) in leaves(&Cli::command(), "postlane") {
+            assert!(command.get_about().is_some(), "{name} says nothing");
+            let after = command.get_after_long_help().or_else(|| command.get_after_help());
+            let after = after.map(ToString::to_string).unwrap_or_default();
+            let examples = after.split("Examples:\n").nth(1).unwrap_or_else(|| panic!("{name} has no examples"));
+            assert!(examples.lines().any(|line| line.contains(&name)), "{name} shows another command");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name}: nothing about {}", argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn a_help_fits_into_eighty_columns() {
+        for (name, mut command) in leaves(&Cli::command(), "postlane") {
+            let help = command.render_long_help().to_string();
+            let long: Vec<_> = help.lines().filter(|line| line.chars().count() > 120).collect();
+            assert!(long.is_empty(), "{name}: {long:#?}");
+            for after in [command.get_after_help(), command.get_after_long_help()].into_iter().flatten() {
+                let after = after.to_string();
+                let long: Vec<_> = after.lines().filter(|line| line.chars().count() > 80).collect();
+                assert!(long.is_empty(), "{name}: {long:#?}");
+            }
+        }
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub struct Publish {
     pub fallback: Fallback,
     /// Time that Kafka has for a mail.
     pub timeout: Duration,
+    /// Time for a mail that goes straight by SMTP.
+    pub smtp_timeout: Duration,
     /// Longest time for which further mails are waited for, so that more of them go in one request; 0 is none.
     pub linger: Duration,
     /// Mails that wait for the brokers' answer.

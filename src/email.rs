@@ -7,14 +7,12 @@
 mod id;
 mod invalid;
 mod mailboxes;
-#[allow(dead_code, reason = "the producer is what uses all of it")]
 mod prepare;
 #[cfg(test)]
 mod properties;
-#[allow(dead_code, reason = "the producer is what uses all of it")]
 mod raw;
 #[cfg(feature = "templates")]
-mod render;
+pub(crate) mod render;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -22,17 +20,20 @@ mod trace;
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
+pub use lettre::{Address, message::Mailbox};
 use serde::Serialize;
 use serde_json::Value;
 
-#[allow(unused_imports, reason = "the producer is what uses all of it")]
 pub(crate) use self::prepare::{Defaults, Prepared};
 pub use self::{
     invalid::{InvalidEmail, InvalidField},
     mailboxes::Mailboxes,
     prepare::{MAX_ATTEMPTS, MAX_SIZE},
 };
-use crate::event::{Message, Priority};
+use crate::{
+    event::{Message, Priority},
+    mask,
+};
 
 /// A mail to be sent: who gets it, which template, with what data.
 ///
@@ -266,10 +267,11 @@ pub fn check_event(event: impl Into<Vec<u8>>) -> Result<Message, InvalidEmail> {
 /// Shows nothing of people and content.
 impl fmt::Debug for Email {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masked = |text: &Option<String>| text.as_deref().map(mask::text);
         f.debug_struct("Email")
-            .field("kind", &self.kind)
-            .field("id", &self.id)
-            .field("template", &self.template)
+            .field("kind", &masked(&self.kind))
+            .field("id", &masked(&self.id))
+            .field("template", &masked(&self.template))
             .field("priority", &self.priority)
             .field("recipients", &(self.to.len() + self.cc.len() + self.bcc.len()))
             .finish_non_exhaustive()

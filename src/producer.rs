@@ -1,7 +1,7 @@
 //! Publishing mails from an application: [`Producer`].
 //!
 //! Owns the way of a mail from the application's hands to where it is safe: the in-sync replicas of its lane's topic.
-//! What a mail may hold is [`email`](crate::email)'s; the way through Kafka is [`publisher`]'s.
+//! What a mail may hold is [`email`](crate::email)'s; the way through Kafka is that of `publisher`.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -31,17 +31,20 @@
 //! # }
 //! ```
 
+mod breaker;
 mod builder;
+mod circuit;
+#[cfg(feature = "smtp")]
+mod direct;
 mod error;
 mod partitions;
 mod pending;
 mod publisher;
 mod receipt;
+mod route;
 mod stats;
 
 use std::{fmt, sync::Arc, time::Duration};
-
-use tokio::time::Instant;
 
 pub use self::{
     builder::ProducerBuilder,
@@ -51,15 +54,14 @@ pub use self::{
 };
 use self::{
     pending::{Entry, Pending},
-    publisher::{Limits, NotStored, Outgoing, Published, Publisher},
+    route::Route,
     stats::Counters,
 };
+#[cfg(feature = "templates")]
+use crate::template::Templates;
 use crate::{
-    compose,
-    config::{self, WhenFull},
+    compose, config,
     email::{Defaults, Email, InvalidEmail, MAX_SIZE, Prepared},
-    event::Priority,
-    kafka::client::Connector,
 };
 
 /// Least time for [`Producer::ready`].
@@ -81,31 +83,24 @@ pub struct Producer {
 struct Inner {
     route: Route,
     defaults: Defaults,
+    /// What mails are rendered with before they leave, where that is wanted.
+    #[cfg(feature = "templates")]
+    check: Option<(Templates, config::Mail)>,
     timeout: Duration,
     counters: Counters,
     pending: Pending,
 }
 
-/// Where mails go.
-enum Route {
-    /// To topics.
-    Kafka(Kafka),
-}
-
-/// The way through Kafka.
-struct Kafka {
-    publisher: Publisher,
-    /// High, normal and low.
-    topics: [Arc<str>; 3],
-}
-
-impl Kafka {
-    fn topic(&self, priority: Priority) -> &Arc<str> {
-        let [high, normal, low] = &self.topics;
-        match priority {
-            Priority::High => high,
-            Priority::Normal => normal,
-            Priority::Low => low,
+impl Inner {
+    fn new(route: Route, defaults: Defaults, timeout: Duration) -> Self {
+        Self {
+            route,
+            defaults,
+            #[cfg(feature = "templates")]
+            check: None,
+            timeout,
+            counters: Counters::default(),
+            pending: Pending::default(),
         }
     }
 }
@@ -126,26 +121,25 @@ impl Producer {
     }
 
     fn new(settings: &config::Producer) -> Result<Self, BuildError> {
-        let (kafka, publish) = (&settings.kafka, &settings.publish);
-        let limits = Limits {
-            linger: publish.linger,
-            records: publish.buffer_records,
-            bytes: publish.buffer_bytes,
-            refuse_when_full: publish.when_full == WhenFull::Error,
-        };
-        let connector = Connector::secured(kafka.brokers.clone(), kafka.security.clone())?;
-        let route = Route::Kafka(Kafka {
-            publisher: Publisher::new(connector, limits),
-            topics: [&kafka.topic_high, &kafka.topic_normal, &kafka.topic_low].map(|name| name.as_str().into()),
-        });
+        let route = Route::new(settings)?;
         let defaults =
             Defaults { from: settings.mail.from.clone(), from_needed: settings.smtp.is_some(), max_size: MAX_SIZE };
-        Ok(Self::over(route, defaults, publish.timeout))
+        let inner = Inner {
+            #[cfg(feature = "templates")]
+            check: if settings.publish.check_templates {
+                Some((Templates::load(settings.mail.templates_dir.as_deref())?, settings.mail.clone()))
+            } else {
+                None
+            },
+            ..Inner::new(route, defaults, settings.publish.timeout)
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    fn over(route: Route, defaults: Defaults, timeout: Duration) -> Self {
-        let (counters, pending) = (Counters::default(), Pending::default());
-        Self { inner: Arc::new(Inner { route, defaults, timeout, counters, pending }) }
+    /// A producer whose mails a test keeps.
+    #[cfg(feature = "testing")]
+    pub(crate) fn in_memory(store: Arc<crate::testing::Store>, defaults: Defaults) -> Self {
+        Self { inner: Arc::new(Inner::new(Route::Memory(store), defaults, Duration::ZERO)) }
     }
 
     /// Checks a mail and sends it; returns when it is safe, or at the latest after `PUBLISH_TIMEOUT`.
@@ -181,10 +175,12 @@ impl Producer {
     pub async fn ready(&self) -> Result<(), SendError> {
         let _entry = self.enter()?;
         match &self.inner.route {
-            Route::Kafka(Kafka { publisher, topics }) => {
-                let deadline = Instant::now() + self.inner.timeout.max(READY);
-                publisher.ready(topics, deadline).await.map_err(|why| not_stored(why, String::new()))
-            }
+            Route::Kafka(kafka) => kafka.ready(self.inner.timeout.max(READY)).await,
+            // a session is opened for a mail
+            #[cfg(feature = "smtp")]
+            Route::Smtp(_) => Ok(()),
+            #[cfg(feature = "testing")]
+            Route::Memory(_) => Ok(()),
         }
     }
 
@@ -199,16 +195,18 @@ impl Producer {
     pub async fn close(&self) {
         self.inner.pending.close();
         self.flush().await;
+        self.inner.route.close().await;
     }
 
     /// What became of all mails so far.
     pub fn stats(&self) -> Stats {
         let stats = self.inner.counters.read();
         match &self.inner.route {
-            Route::Kafka(kafka) => {
-                let (buffered_records, buffered_bytes) = kafka.publisher.buffered();
-                Stats { buffered_records, buffered_bytes, ..stats }
-            }
+            Route::Kafka(kafka) => kafka.report(stats),
+            #[cfg(feature = "smtp")]
+            Route::Smtp(_) => stats,
+            #[cfg(feature = "testing")]
+            Route::Memory(_) => stats,
         }
     }
 
@@ -217,35 +215,20 @@ impl Producer {
     }
 
     async fn deliver(&self, prepared: Result<Prepared, InvalidEmail>) -> Result<Receipt, SendError> {
+        #[cfg(feature = "templates")]
+        let prepared = prepared.and_then(|prepared| match &self.inner.check {
+            Some((templates, mail)) => prepared.check_with(templates, mail).map(|()| prepared),
+            None => Ok(prepared),
+        });
         let outcome = match prepared {
-            Ok(prepared) => match &self.inner.route {
-                Route::Kafka(kafka) => self.publish(kafka, prepared).await,
-            },
+            Ok(prepared) => {
+                let message_id = self.message_id(&prepared);
+                self.inner.route.send(prepared, message_id, &self.inner.counters).await
+            }
             Err(invalid) => Err(invalid.into()),
         };
         self.count(&outcome);
         outcome
-    }
-
-    /// Sends by Kafka alone.
-    async fn publish(&self, kafka: &Kafka, prepared: Prepared) -> Result<Receipt, SendError> {
-        let message_id = self.message_id(&prepared);
-        let record = Outgoing {
-            topic: Arc::clone(kafka.topic(prepared.priority)),
-            key: prepared.id.clone().into_bytes(),
-            value: prepared.value,
-            headers: prepared.headers,
-            timestamp: prepared.timestamp,
-        };
-        let id = prepared.id;
-        match kafka.publisher.publish(record, Instant::now() + self.inner.timeout).await {
-            Published::Stored { topic, partition, offset, repeated } => {
-                let way = Way::Kafka { topic, partition, offset: (offset >= 0).then_some(offset) };
-                Ok(Receipt { id, message_id, way, twice_possible: repeated })
-            }
-            Published::NotStored(why) => Err(not_stored(why, id)),
-            Published::Unknown(why) => Err(SendError::OutcomeUnknown { id, why: why.to_string() }),
-        }
     }
 
     /// The header `Message-ID`, where its sender is known here.
@@ -270,20 +253,12 @@ impl Producer {
             Err(SendError::Full) => counters.full.add(),
             Err(SendError::NotPublished { .. }) => counters.withdrawn.add(),
             Err(SendError::OutcomeUnknown { .. }) => counters.unknown_outcome.add(),
+            #[cfg(feature = "smtp")]
+            Err(SendError::Smtp { .. }) => counters.failed_by_smtp.add(),
+            #[cfg(feature = "smtp")]
+            Err(SendError::BothWays { .. }) => counters.failed_by_smtp.add(),
             Err(SendError::Closed) => {}
         }
-    }
-}
-
-fn not_stored(why: NotStored, id: String) -> SendError {
-    match why {
-        NotStored::Full => SendError::Full,
-        NotStored::Late { trouble: Some(trouble) } if trouble.setup => {
-            SendError::Setup { id, why: trouble.why.to_string() }
-        }
-        NotStored::Late { .. } => SendError::NotPublished { id, why: why.to_string() },
-        NotStored::Refused(trouble) if trouble.setup => SendError::Setup { id, why: trouble.why.to_string() },
-        NotStored::Refused(trouble) => SendError::Refused { id, why: trouble.why.to_string() },
     }
 }
 

@@ -13,8 +13,15 @@ use super::{
     terminal::{Terminal, print},
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  postlane check                  # a table, with what to do about it
+  postlane check --mail-from      # ask the relay for our sender as well
+  postlane check --json | jq '.checks[] | select(.result == \"fail\")'";
+
 /// How to check, and how to tell.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Print one JSON object instead of a table
     #[arg(long)]

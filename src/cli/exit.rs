@@ -42,9 +42,9 @@ impl Exit {
     pub(super) fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done; serve was ended by one signal",
-            Self::Failed => "it did not work, or not for all: a check that fails, lines refused, not ready",
+            Self::Failed => "it failed, or for some: a check, a line refused, not ready",
             Self::Usage => "the command line is wrong; nothing was done",
-            Self::Later => "not done, later it may go well: brokers or relay away, group or file in use",
+            Self::Later => "not done, later it may go well: brokers or relay away, file in use",
             Self::Unknown => "nobody knows whether it was done: an answer never came",
             Self::Config => "the configuration is wrong; nothing was connected",
             Self::Interrupted => "cut short by SIGINT (Ctrl-C); what was begun is told",
@@ -64,5 +64,21 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_in_the_help_and_in_the_documents() {
+        let (help, page) = (Exit::help(), include_str!("../../docs/command-line.md"));
+        for exit in Exit::ALL {
+            let number = exit as u8;
+            assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{number} "))), "{number}");
+            assert!(page.contains(&format!("| {number} | ")), "{number}");
+        }
+        assert!(help.lines().all(|line| line.len() <= 80), "{help}");
     }
 }

@@ -13,12 +13,18 @@ use serde_json::Value;
 
 use super::{exit::Exit, variables};
 
+const EXAMPLES: &str = "\
+Examples:
+  postlane healthcheck            # does it work? for alarms and traffic
+  postlane healthcheck --live     # does it make progress? if not, restart it";
+
 /// Time for the whole question.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Bytes of an answer that are read.
 const LARGEST: u64 = 1024 * 1024;
 
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// Ask whether it makes progress (`/livez`), where a failure means a restart
     #[arg(long)]

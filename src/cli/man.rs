@@ -99,7 +99,8 @@ fn sections(text: &str) -> String {
     let mut open = false;
     let close = |out: &mut String, open: &mut bool| {
         if std::mem::take(open) {
-            out.push_str(".EE\n");
+            out.truncate(out.trim_end().len());
+            out.push_str("\n.EE\n");
         }
     };
     for line in text.lines() {
@@ -150,7 +151,7 @@ mod tests {
     fn what_stands_behind_the_options_becomes_sections() {
         assert_eq!(
             sections("Examples:\n  a --b '{\"c\":1}'\n  .d\\e\n\nExit status:\n  0  done"),
-            ".SH \"EXAMPLES\"\n.EX\na \\-\\-b \\(aq{\"c\":1}\\(aq\n\\&.d\\ee\n\n.EE\n.SH \"EXIT STATUS\"\n.EX\n0  done\n.EE\n"
+            ".SH \"EXAMPLES\"\n.EX\na \\-\\-b \\(aq{\"c\":1}\\(aq\n\\&.d\\ee\n.EE\n.SH \"EXIT STATUS\"\n.EX\n0  done\n.EE\n"
         );
         assert_eq!(sections(""), "");
         assert_eq!(sections("See there."), ".PP\nSee there.\n");

@@ -9,6 +9,15 @@ use postlane::{
 
 use super::{exit::Exit, runtime, terminal::complain};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  KAFKA_BROKERS=kafka:9092 SMTP_HOST=mail.example.com postlane serve
+  LOG_FORMAT=json RUST_LOG=info postlane serve
+
+Signals:
+  SIGTERM or SIGINT ends it: what is being sent is finished first, for
+  SHUTDOWN_TIMEOUT (25s) at the most. A second one ends it at once.";
+
 pub(super) fn run(config: Config) -> Exit {
     let format = config.log_format;
     match start(config) {

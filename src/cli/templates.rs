@@ -3,7 +3,6 @@
 //! Needs neither brokers nor a relay: of the environment only `TEMPLATES_DIR` and `MAIL_*` are read.
 
 mod check;
-mod data;
 mod findings;
 mod list;
 mod mail;
@@ -25,7 +24,7 @@ pub(super) enum Command {
     /// Find what is wrong with templates and their sample data, all of it at once; exit with 0 or 1
     Check(check::Arguments),
     /// Render one template, with its sample data or your own
-    Render(render::Arguments),
+    Render(Box<render::Arguments>),
     /// Show the templates in the browser, as they change
     Preview(preview::Arguments),
 }
@@ -61,6 +60,8 @@ impl Source {
             complain(format_args!("the configuration is wrong.\n{}", indented(&error)));
             Exit::Config
         })?;
+        // these commands are about the mail itself, wherever a staging system sends it
+        settings.redirect_to = None;
         if let Some(dir) = &self.dir {
             settings.templates_dir = Some(dir.clone());
         }

@@ -50,7 +50,7 @@ variables!(SmtpVariables: host, port, user, username, password, password_file, t
     auth_timeout, command_timeout, data_timeout, body_timeout, final_dot_timeout, quit_timeout);
 variables!(MailVariables: from, envelope_from, redirect_to, max_size, subject_templates);
 variables!(RetryVariables: max_attempts, max_attempts_limit, initial_delay, multiplier, jitter, max_delay);
-variables!(PublishVariables: timeout, linger, buffer_records, buffer_bytes, when_full, check_templates);
+variables!(PublishVariables: timeout, smtp_timeout, linger, buffer_records, buffer_bytes, when_full, check_templates);
 variables!(OtherVariables: fallback, priority_weights, templates_dir, shutdown_timeout, commit_interval, http_addr, log_format,
     rust_log, email_worker_count);
 variables!(OtelVariables: sdk_disabled, traces_exporter, exporter_otlp_endpoint, exporter_otlp_traces_endpoint,
@@ -142,7 +142,6 @@ fn mail(reader: &mut Reader, raw: &MailVariables, other: &OtherVariables) -> Mai
 }
 
 /// A mailbox whose address a session takes.
-#[cfg(feature = "smtp")]
 fn one_mailbox(text: &str) -> Option<Mailbox> {
     // the domain may be beyond ASCII, since it becomes an A-label
     parse_mailbox(text).ok().filter(|mailbox| {

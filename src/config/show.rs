@@ -92,6 +92,7 @@ impl Publish {
             ("KAFKA_ENABLED", self.kafka_enabled.to_string()),
             ("FALLBACK", fallback.to_owned()),
             ("PUBLISH_TIMEOUT", values::duration_text(self.timeout)),
+            ("PUBLISH_SMTP_TIMEOUT", values::duration_text(self.smtp_timeout)),
             ("PUBLISH_LINGER", values::duration_text(self.linger)),
             ("PUBLISH_BUFFER_RECORDS", self.buffer_records.to_string()),
             ("PUBLISH_BUFFER_BYTES", values::size_text(self.buffer_bytes)),

@@ -31,20 +31,21 @@ impl Email {
     ///
     /// Every problem at once, each with the name of its field; those of the data name template, part and expression.
     pub fn check_with(&self, templates: &Templates) -> Result<(), InvalidEmail> {
-        let settings = config::Mail {
-            from: None,
-            envelope_from: None,
-            max_size: MAIL_SIZE,
-            subject_templates: false,
-            templates_dir: None,
-            redirect_to: None,
-        };
-        self.clone().prepare(&Defaults::default())?.check_with(templates, &settings)
+        self.clone().prepare(&Defaults::default())?.check_with(templates, &settings())
     }
 }
 
-/// What `MAIL_MAX_SIZE` is unless set.
-const MAIL_SIZE: usize = 10_000_000;
+/// What a service says about its mails that was told nothing.
+pub(crate) fn settings() -> config::Mail {
+    config::Mail {
+        from: None,
+        envelope_from: None,
+        max_size: 10_000_000,
+        subject_templates: false,
+        templates_dir: None,
+        redirect_to: None,
+    }
+}
 
 impl Prepared {
     /// Whether these templates make a mail of it. Where nobody here knows a sender, somebody else does.

@@ -12,8 +12,6 @@ use std::{
     time::Duration,
 };
 
-use futures::future::BoxFuture;
-use rskafka::client::{Credentials as RskafkaCredentials, OauthBearerCredentials, SaslConfig};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -25,7 +23,7 @@ use super::{
 };
 use crate::{
     chain::chain,
-    config::{Login, PasswordMechanism, Secret, SecretSource, Security, TokenSource},
+    config::{Login, Secret, SecretSource, Security, TokenSource},
     tls,
 };
 
@@ -109,6 +107,7 @@ impl Access {
         Ok(Self { security, tokens, ..Self::default() })
     }
 
+    #[cfg(feature = "service")]
     pub(super) fn has_login(&self) -> bool {
         self.security.login.is_some()
     }
@@ -249,7 +248,13 @@ impl Access {
     }
 
     /// The same credentials for rskafka. Tokens are asked for anew at each of its connections.
-    pub(super) fn sasl_config(self: &Arc<Self>, credentials: Credentials) -> SaslConfig {
+    #[cfg(feature = "service")]
+    pub(super) fn sasl_config(self: &Arc<Self>, credentials: Credentials) -> rskafka::client::SaslConfig {
+        use futures::future::BoxFuture;
+        use rskafka::client::{Credentials as RskafkaCredentials, OauthBearerCredentials, SaslConfig};
+
+        use crate::config::PasswordMechanism;
+
         match credentials {
             Credentials::Password { mechanism, username, password, .. } => {
                 let credentials = RskafkaCredentials::new(username, password.reveal().to_owned());
@@ -287,6 +292,7 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PasswordMechanism;
 
     fn access(password: SecretSource) -> Access {
         let username = "u".to_owned();

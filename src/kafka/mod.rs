@@ -18,6 +18,7 @@ pub mod record;
 #[cfg(feature = "service")]
 pub mod required;
 mod sasl;
+#[cfg(feature = "service")]
 pub mod shared_client;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -27,4 +28,5 @@ pub mod topics;
 pub mod wire;
 
 pub use record::Record;
+#[cfg(feature = "service")]
 pub use shared_client::SharedClient;

@@ -13,6 +13,7 @@ use kafka_protocol::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinHandle,
 };
 
@@ -30,6 +31,8 @@ pub(crate) enum Action {
     Cut(Bytes),
     /// Never answers.
     Silence,
+    /// Answers when it is told to.
+    Later(Arc<Notify>, ResponseKind),
 }
 
 /// A request as the broker saw it.
@@ -45,6 +48,8 @@ pub(crate) struct Seen {
 pub(crate) struct Broker {
     pub(crate) address: String,
     seen: Arc<Mutex<Vec<Seen>>>,
+    close: Arc<Notify>,
+    open: Arc<()>,
     task: JoinHandle<()>,
 }
 
@@ -55,13 +60,16 @@ impl Broker {
         let own = listener.local_addr().expect("a bound socket has an address");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let script = Arc::new(Mutex::new(move |seen: &Seen| script(seen, &own)));
+        let (close, open) = (Arc::new(Notify::new()), Arc::new(()));
         let task = tokio::spawn({
-            let seen = seen.clone();
+            let (seen, close, open) = (seen.clone(), Arc::clone(&close), Arc::clone(&open));
             async move {
                 let mut connections = tokio::task::JoinSet::new();
                 while let Ok((stream, peer)) = listener.accept().await {
                     let (seen, script) = (seen.clone(), script.clone());
-                    connections.spawn(async move {
+                    let (close, open) = (Arc::clone(&close), Arc::clone(&open));
+                    let closed = async move { close.notified().await };
+                    let serve = async move {
                         let mut stream = stream;
                         while let Some((header, request)) = receive(&mut stream).await {
                             let api = ApiKey::try_from(header.request_api_key).expect("a known API");
@@ -69,15 +77,34 @@ impl Broker {
                             let action = (script.lock().expect("no script panics"))(&request);
                             seen.lock().expect("no test panics here").push(request);
                             let cut = matches!(action, Action::Cut(_));
+                            if let Action::Later(when, _) = &action {
+                                when.notified().await;
+                            }
                             if stream.write_all(&frame(&header, action)).await.is_err() || cut {
                                 return;
                             }
                         }
+                    };
+                    connections.spawn(async move {
+                        tokio::select! {
+                            () = serve => {}
+                            () = closed => {}
+                        }
+                        drop(open);
                     });
                 }
             }
         });
-        Self { address: own.to_string(), seen, task }
+        Self { address: own.to_string(), seen, close, open, task }
+    }
+
+    /// Closes all connections, and takes new ones.
+    pub(crate) async fn hang_up(&self) {
+        self.close.notify_waiters();
+        // one for the broker and one for its listener
+        while Arc::strong_count(&self.open) > 2 {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The requests since this was last asked, less those for versions.
@@ -108,7 +135,9 @@ async fn receive(stream: &mut TcpStream) -> Option<(RequestHeader, RequestKind)>
 /// The bytes of an answer.
 fn frame(header: &RequestHeader, action: Action) -> Bytes {
     let (id, version, response) = match action {
-        Action::Answer(response) => (header.correlation_id, header.request_api_version, response),
+        Action::Answer(response) | Action::Later(_, response) => {
+            (header.correlation_id, header.request_api_version, response)
+        }
         Action::AnswerAs(version, response) => (header.correlation_id, version, response),
         Action::Misnumber(response) => (header.correlation_id - 1, header.request_api_version, response),
         Action::Raw(bytes) | Action::Cut(bytes) => return bytes,

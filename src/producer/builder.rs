@@ -81,6 +81,11 @@ impl ProducerBuilder {
         self.set("PUBLISH_TIMEOUT", config::duration_text(timeout))
     }
 
+    /// Time for a mail that goes straight by SMTP, 10 ms to 10 minutes, in whole milliseconds (`PUBLISH_SMTP_TIMEOUT`).
+    pub fn smtp_timeout(self, timeout: Duration) -> Self {
+        self.set("PUBLISH_SMTP_TIMEOUT", config::duration_text(timeout))
+    }
+
     /// Longest time for which many callers are waited for to send their mails in one request, at most a second, in whole
     /// milliseconds; zero is none (`PUBLISH_LINGER`).
     pub fn linger(self, linger: Duration) -> Self {

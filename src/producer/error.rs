@@ -13,7 +13,7 @@ pub enum BuildError {
     #[error(transparent)]
     Tls(#[from] tls::Error),
     /// The templates cannot be loaded.
-    #[cfg(feature = "smtp")]
+    #[cfg(feature = "templates")]
     #[error(transparent)]
     Templates(#[from] crate::template::LoadError),
 }
@@ -61,6 +61,30 @@ pub enum SendError {
         /// What the broker said.
         why: String,
     },
+    /// It went straight to the relay, and not all of its recipients have it.
+    #[cfg(feature = "smtp")]
+    #[error("{error}")]
+    #[non_exhaustive]
+    Smtp {
+        /// Its message id.
+        id: String,
+        /// What became of it.
+        error: crate::mailer::Error,
+    },
+    /// Kafka did not take it in time, and then the relay did not take it for all of its recipients.
+    #[cfg(feature = "smtp")]
+    #[error("{}", both_ways(kafka, *unknown, smtp))]
+    #[non_exhaustive]
+    BothWays {
+        /// Its message id.
+        id: String,
+        /// What kept Kafka from taking it.
+        kafka: String,
+        /// Kafka may have it all the same, and then the service delivers it.
+        unknown: bool,
+        /// What became of it by SMTP.
+        smtp: crate::mailer::Error,
+    },
     /// Kafka takes no mail from us: a topic is missing, or we may not write it, or are not let in. Somebody has to
     /// change something. The mail does not go out.
     #[error("the mail was not sent: {why}")]
@@ -76,7 +100,19 @@ pub enum SendError {
 impl SendError {
     /// Whether the mail may go out although this is an error. Everywhere else it surely does not.
     pub fn may_go_out(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown { .. })
+        match self {
+            Self::OutcomeUnknown { .. } => true,
+            #[cfg(feature = "smtp")]
+            Self::Smtp { error, .. } => error.may_have_arrived(),
+            #[cfg(feature = "smtp")]
+            Self::BothWays { unknown, smtp, .. } => *unknown || smtp.may_have_arrived(),
+            Self::Invalid(_)
+            | Self::Full
+            | Self::Closed
+            | Self::NotPublished { .. }
+            | Self::Refused { .. }
+            | Self::Setup { .. } => false,
+        }
     }
 
     /// Whether the same mail may be taken at a later time, with nothing changed. After
@@ -84,7 +120,18 @@ impl SendError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Full | Self::NotPublished { .. } | Self::OutcomeUnknown { .. } => true,
+            #[cfg(feature = "smtp")]
+            Self::Smtp { error, .. } | Self::BothWays { smtp: error, .. } => !error.is_permanent(),
             Self::Invalid(_) | Self::Closed | Self::Refused { .. } | Self::Setup { .. } => false,
         }
+    }
+}
+
+#[cfg(feature = "smtp")]
+fn both_ways(kafka: &str, unknown: bool, smtp: &crate::mailer::Error) -> String {
+    if unknown {
+        format!("the mail may go out by Kafka all the same ({kafka}); straight by SMTP: {smtp}")
+    } else {
+        format!("{smtp}; before that Kafka did not take it ({kafka})")
     }
 }

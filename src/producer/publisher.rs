@@ -19,7 +19,7 @@ mod verdict;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -157,6 +157,16 @@ pub(crate) enum Unknown {
     Stopped,
 }
 
+impl Unknown {
+    /// What was seen last.
+    pub(crate) fn trouble(&self) -> Option<&Trouble> {
+        match self {
+            Self::Late { trouble } => trouble.as_ref(),
+            Self::Stopped => None,
+        }
+    }
+}
+
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -174,6 +184,8 @@ struct Topic {
     linger: Duration,
     queue: Queue,
     stop: Notify,
+    /// Whether it was said that the brokers sort out no repetitions for us.
+    told: Arc<AtomicBool>,
 }
 
 /// Writes records; share it by reference.
@@ -183,6 +195,7 @@ pub(crate) struct Publisher {
     records: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     byte_permits: u32,
+    told: Arc<AtomicBool>,
     topics: Mutex<HashMap<Arc<str>, Arc<Topic>>>,
 }
 
@@ -205,6 +218,7 @@ impl Publisher {
             records: Arc::new(Semaphore::new(limits.records.min(Semaphore::MAX_PERMITS))),
             bytes: Arc::new(Semaphore::new(byte_permits as usize)),
             byte_permits,
+            told: Arc::default(),
             topics: Mutex::default(),
         }
     }
@@ -289,6 +303,7 @@ impl Publisher {
                 linger: self.limits.linger,
                 queue: Queue::default(),
                 stop: Notify::new(),
+                told: Arc::clone(&self.told),
             })
         });
         Arc::clone(topic)

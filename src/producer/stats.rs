@@ -18,6 +18,8 @@ pub struct Stats {
     pub withdrawn: u64,
     /// Mails of which Kafka did not say in time whether it has them.
     pub unknown_outcome: u64,
+    /// Mails that the relay did not take for all of their recipients, when they went straight to it.
+    pub failed_by_smtp: u64,
     /// Mails that may come twice, whatever way each copy went.
     pub twice_possible: u64,
     /// Mails in the buffer now.
@@ -48,6 +50,7 @@ pub(crate) struct Counters {
     pub(crate) full: Counter,
     pub(crate) withdrawn: Counter,
     pub(crate) unknown_outcome: Counter,
+    pub(crate) failed_by_smtp: Counter,
     pub(crate) twice_possible: Counter,
 }
 
@@ -60,6 +63,7 @@ impl Counters {
             full: self.full.get(),
             withdrawn: self.withdrawn.get(),
             unknown_outcome: self.unknown_outcome.get(),
+            failed_by_smtp: self.failed_by_smtp.get(),
             twice_possible: self.twice_possible.get(),
             ..Stats::default()
         }

@@ -40,7 +40,7 @@ pub(super) fn reach(
     found: &mut BTreeMap<String, String>,
 ) {
     let Some(source) = sources.get(file).filter(|_| !found.contains_key(file)) else { return };
-    let blocks = blocks(source);
+    let blocks = spans(source, "block");
     let source = without(source, &blocks, overridden);
     found.insert(file.to_owned(), source.clone());
     // of a block that calls super(), what it overrides is shown as well
@@ -59,6 +59,7 @@ pub(super) fn usages(env: &Environment<'_>, sources: &BTreeMap<String, String>, 
     for root in roots {
         let mut files = BTreeMap::new();
         reach(root, sources, &BTreeSet::new(), &mut files);
+        forget_macros(&mut files);
         for source in files.values() {
             guarded.extend(tags(source).flat_map(|tag| guards(&tag)));
         }
@@ -69,8 +70,8 @@ pub(super) fn usages(env: &Environment<'_>, sources: &BTreeMap<String, String>, 
             let elsewhere = files.iter().filter(|(other, _)| *other != file);
             let mut known: BTreeSet<&str> =
                 elsewhere.flat_map(|(_, source)| bound(source, &["set", "for", "with"])).collect();
-            // a variable that is set within an `if` is there behind it, too
-            known.extend(bound(&files[file], &["set"]));
+            // a variable that is set within an `if` is there behind it, too, and a macro before its place
+            known.extend(bound(&files[file], &["set", "macro"]));
             for usage in asked(env, file, &files[file]) {
                 let root = usage.path.split('.').next().unwrap_or_default();
                 if !known.contains(root) {
@@ -183,44 +184,63 @@ pub(super) fn line_of_key(json: &str, path: &str) -> Option<usize> {
     Some(json[..at].matches('\n').count() + 1)
 }
 
-/// A block of a source.
-struct Block<'a> {
+/// Empties the macros that nothing calls: a file of macros serves many templates, and each calls a few of them.
+fn forget_macros(files: &mut BTreeMap<String, String>) {
+    let mut called: BTreeSet<String> = BTreeSet::new();
+    for source in files.values() {
+        let uses = tags(source).filter(|tag| tag.word().is_none_or(|(word, _)| word != "macro"));
+        called.extend(uses.flat_map(|tag| names(&tag)).flat_map(|name| name.path.split('.')).map(str::to_owned));
+    }
+    for source in files.values_mut() {
+        let macros = spans(source, "macro");
+        let unused = macros.iter().map(|span| span.name.to_owned()).filter(|name| !called.contains(name)).collect();
+        let rest = without(source, &macros, &unused);
+        *source = rest;
+    }
+}
+
+/// A block or a macro of a source.
+struct Span<'a> {
     name: &'a str,
     start: usize,
     end: usize,
     body: &'a str,
 }
 
-fn blocks(source: &str) -> Vec<Block<'_>> {
+fn spans<'a>(source: &'a str, kind: &str) -> Vec<Span<'a>> {
     let mut open = Vec::new();
     let mut closed = Vec::new();
     for tag in tags(source) {
         match tag.word() {
-            Some(("block", rest)) => open.push((rest.split_whitespace().next().unwrap_or_default(), tag.end)),
-            Some(("endblock", _)) => closed.extend(open.pop().map(|(name, start)| Block {
-                name,
-                start,
-                end: tag.start,
-                body: &source[start..tag.start],
-            })),
+            Some((word, rest)) if word == kind => {
+                open.push((rest.split(|c: char| !is_word(c)).next().unwrap_or_default(), tag.end));
+            }
+            Some((word, _)) if word.strip_prefix("end") == Some(kind) => {
+                closed.extend(open.pop().map(|(name, start)| Span {
+                    name,
+                    start,
+                    end: tag.start,
+                    body: &source[start..tag.start],
+                }));
+            }
             _ => {}
         }
     }
     closed
 }
 
-/// A source in which the bodies of some blocks are empty; its lines keep their numbers.
-fn without(source: &str, blocks: &[Block<'_>], names: &BTreeSet<String>) -> String {
+/// A source in which some bodies are empty; its lines keep their numbers.
+fn without(source: &str, spans: &[Span<'_>], names: &BTreeSet<String>) -> String {
     let mut out = String::with_capacity(source.len());
     let mut at = 0;
-    let mut gone: Vec<&Block<'_>> = blocks.iter().filter(|block| names.contains(block.name)).collect();
-    gone.sort_by_key(|block| block.start);
-    for block in gone {
+    let mut gone: Vec<&Span<'_>> = spans.iter().filter(|span| names.contains(span.name)).collect();
+    gone.sort_by_key(|span| span.start);
+    for span in gone {
         // one that stands in another that is gone, too
-        if block.start >= at {
-            out.push_str(&source[at..block.start]);
-            out.extend(block.body.matches('\n'));
-            at = block.end;
+        if span.start >= at {
+            out.push_str(&source[at..span.start]);
+            out.extend(span.body.matches('\n'));
+            at = span.end;
         }
     }
     out.push_str(&source[at..]);
@@ -236,9 +256,10 @@ fn bound<'a>(source: &'a str, words: &[&str]) -> Vec<&'a str> {
             "for" => rest.split(" in ").next().unwrap_or_default(),
             // `with a = 1, b = 2`; names in the values do no harm but to hide what is missing there
             "with" => rest,
+            "macro" => rest.split('(').next().unwrap_or_default(),
             _ => rest.split('=').next().unwrap_or_default(),
         };
-        found.extend(targets.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|name| !name.is_empty()));
+        found.extend(targets.split(|c: char| !is_word(c)).filter(|name| !name.is_empty()));
     }
     found
 }
@@ -252,10 +273,13 @@ struct Name<'a> {
     after: &'a str,
 }
 
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
 /// The names in a tag that may be data: not those of filters and tests, and nothing in quotes.
 fn names<'a>(tag: &Tag<'a>) -> Vec<Name<'a>> {
     let text = tag.text;
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
@@ -286,7 +310,7 @@ fn guards(tag: &Tag<'_>) -> Vec<String> {
     let guards = |name: &Name<'_>| {
         let after = name.after.trim_start();
         let filter = after.strip_prefix('|').map(str::trim_start).unwrap_or_default();
-        let filter = filter.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+        let filter = filter.split(|c: char| !is_word(c)).next();
         tests
             || format!("{} ", name.before).contains(" if ")
             || after.starts_with("is ")

@@ -179,6 +179,25 @@ fn a_template_is_rendered_as_what_is_asked_for() {
 }
 
 #[test]
+fn the_guide_shows_what_is_said() {
+    let guide = include_str!("../../docs/templates.md");
+    let html = "{% extends \"layouts/base.html.j2\" %}\n{% from \"layouts/elements.html.j2\" import title, copy, button %}\n\
+                {% block content %}\n{{ title(\"Your trial ends soon\") }}\n{{ copy(\"It ends on \" ~ Dya) }}\n\
+                {{ button(Link, \"Choose a plan\") }}\n{% if Coupon %}{{ copy(Coupon) }}{% endif %}\n{% endblock %}\n";
+    let templates = Templates::new(&[
+        ("trial-ends/html.html.j2", html),
+        ("trial-ends/subject.txt.j2", "Your trial ends soon"),
+        ("trial-ends/sample.json", "{\"Link\": \"https://shop.example\"}"),
+    ]);
+    let (_, stdout, _) = run(&templates, &["check"]);
+    let shown =
+        format!("$ postlane templates check --dir mail/templates\n{}```", stdout.replace("DIR", "mail/templates"));
+    assert!(guide.contains(&shown), "{shown}");
+    let (_, _, stderr) = run(&templates, &["render", "password-reset", "--data", "{}"]);
+    assert!(guide.contains(&format!("```\n{stderr}```")), "{stderr}");
+}
+
+#[test]
 fn only_what_concerns_mails_has_to_be_right_in_the_environment() {
     let run = |variables: &[(&str, &str)], arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_postlane"))

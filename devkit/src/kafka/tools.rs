@@ -3,6 +3,8 @@
 //! Owns starting a tool and taking its output. Where only a foreign cluster is at hand the jars are fetched when a tool is
 //! first asked for.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -23,6 +25,9 @@ pub(crate) const TOOL_JVM: [&str; 5] = [
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 ];
 
+/// For a tool that works for long: with both compilers.
+const LONG_TOOL_JVM: [&str; 2] = ["-Xmx256m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"];
+
 /// What a tool has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
@@ -41,9 +46,32 @@ impl Cluster {
     pub async fn tool(&self, class: &str, arguments: &[&str]) -> Result<Output> {
         let mut all = vec!["--bootstrap-server", self.bootstrap()];
         all.extend(arguments);
-        let line = Runtime::get().await?.command_line(&TOOL_JVM, class, &all, None);
+        self.tool_with(class, &all).await
+    }
+
+    /// The same for a tool that is told the brokers in another way: with these arguments alone.
+    ///
+    /// # Errors
+    /// As [`tool`](Self::tool).
+    pub async fn tool_with(&self, class: &str, arguments: &[&str]) -> Result<Output> {
+        self.run_tool(&TOOL_JVM, class, arguments, Stdio::null()).await
+    }
+
+    /// The same with a file on its standard input, for a tool that works for long.
+    ///
+    /// # Errors
+    /// As [`tool`](Self::tool), and when the file cannot be read.
+    pub async fn feed(&self, class: &str, arguments: &[&str], input: &Path) -> Result<Output> {
+        let mut all = vec!["--bootstrap-server", self.bootstrap()];
+        all.extend(arguments);
+        let input = std::fs::File::open(input).with_context(|| format!("cannot read {}", input.display()))?;
+        self.run_tool(&LONG_TOOL_JVM, class, &all, input.into()).await
+    }
+
+    async fn run_tool(&self, jvm: &[&str], class: &str, arguments: &[&str], input: Stdio) -> Result<Output> {
+        let line = Runtime::get().await?.command_line(jvm, class, arguments, None);
         let mut command = Command::new(&line.program);
-        command.args(&line.arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(&line.arguments).stdin(input).kill_on_drop(true);
         let run = timeout(TOOL_LIMIT, command.output()).await;
         let run = run.with_context(|| format!("{class} runs for more than {TOOL_LIMIT:?}"))?;
         let run = run.with_context(|| format!("cannot run {}", line.program.display()))?;
@@ -55,5 +83,18 @@ impl Cluster {
             bail!("{class} failed ({}):\n{}{}", run.status, output.stdout, output.stderr);
         }
         Ok(output)
+    }
+
+    /// A shell script that runs such a tool, `--bootstrap-server` set, with the arguments that the script gets.
+    ///
+    /// # Errors
+    /// When there is no Java to run it.
+    pub async fn tool_script(&self, class: &str) -> Result<String> {
+        let bootstrap = ["--bootstrap-server", self.bootstrap()];
+        let line = Runtime::get().await?.command_line(&TOOL_JVM, class, &bootstrap, None);
+        let words = std::iter::once(line.program.as_os_str()).chain(line.arguments.iter().map(OsString::as_os_str));
+        let words: Vec<String> =
+            words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
+        Ok(format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))
     }
 }

@@ -10,23 +10,34 @@ use crate::cli::arguments::{duration, rate, time};
 
 const HELP: &str = "\
 Examples:
-  postlane send --to ann@example.com --template welcome --data '{\"Name\":\"Ann\"}' --priority high
-  postlane send --to ann@example.com --template welcome --data @ann.json --dry-run    # show the mail
-  postlane send --to ann@example.com --template welcome --data @ann.json --direct     # straight to the relay
-  postlane send --file events.ndjson --rejects bad.ndjson    # publish many; again: goes on where it stopped
-  postlane send --file events.ndjson --check                 # what is wrong with which line; sends nothing
+  # One mail; then the same shown without sending it, and sent past Kafka
+  postlane send --to a@example.com --template welcome --data '{\"Name\":\"Ann\"}'
+  postlane send --to a@example.com --template welcome --data @ann.json --dry-run
+  postlane send --to a@example.com --template welcome --data @ann.json --direct
+
+  # A file: checked, then published; the same command again goes on with it
+  postlane send --file events.ndjson --check
+  postlane send --file events.ndjson --rejects bad.ndjson
   export-events | postlane send --file - --rate 1000/s
 
 Settings:
-  Only KAFKA_BROKERS (and what it takes to get in) must be set; with --direct SMTP_HOST instead; with --dry-run and
-  --check none. Templates are looked at where they are known: with --check, --dry-run and --direct, and wherever
-  TEMPLATES_DIR is set. Without, the service may have others than those that are built in.
+  KAFKA_BROKERS, and what it takes to get in, is all that must be set; with
+  --direct it is SMTP_HOST, and with --dry-run and --check nothing. MAIL_FROM
+  and TEMPLATES_DIR count where they are set.
+
+Templates:
+  They are looked at with --check, --dry-run and --direct, and wherever
+  TEMPLATES_DIR is set. Without it, the service may have others than those
+  that are built in, and its word is the last.
 
 A file of events:
-  One event of the wire format a line (docs/wire-format.md), blank lines left out. A line that is refused is told with
-  its number, and the others go on; the exit status is 1 then. How far it is stands in FILE.postlane: the same command
-  goes on there after Ctrl-C, a crash or an outage. Events without an id get one from the run and the line's number, so
-  a mail that is published again has the same Message-ID. What comes by a pipe cannot go on: give its events ids.";
+  One event of the wire format a line; blank lines count for nothing. A line
+  that is refused is told with its number, and the others go on; the exit
+  status is 1 then. How far it is stands in FILE.postlane: the same command
+  goes on there after Ctrl-C, a crash or an outage. An event without an id gets
+  one from the run and its line, so that the mail has the same Message-ID if it
+  is published again. What comes by a pipe cannot be gone on with: give such
+  events ids of their own. Mails go out in no particular order.";
 
 /// What is sent, and how.
 #[derive(Debug, Args)]
@@ -130,22 +141,22 @@ pub(super) struct File {
     #[arg(id = "file", long = "file", short, value_name = "FILE")]
     pub(super) path: Option<PathBuf>,
     /// Keep how far it is here, and not in FILE.postlane
-    #[arg(long, value_name = "FILE", requires = "file")]
+    #[arg(long, value_name = "FILE", requires = "file", conflicts_with = "to")]
     pub(super) state: Option<PathBuf>,
     /// Start anew, whatever was sent of the file already
-    #[arg(long, requires = "file")]
+    #[arg(long, requires = "file", conflicts_with = "to")]
     pub(super) restart: bool,
     /// Append lines that are refused to this file, as they are
-    #[arg(long, value_name = "FILE", requires = "file")]
+    #[arg(long, value_name = "FILE", requires = "file", conflicts_with = "to")]
     pub(super) rejects: Option<PathBuf>,
     /// Stop after so many refused lines
-    #[arg(long, value_name = "NUMBER", requires = "file", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "NUMBER", requires = "file", conflicts_with = "to", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) max_errors: u64,
     /// No faster than this: 1000/s, 600/min, 50000/h
-    #[arg(long, value_name = "RATE", requires = "file", value_parser = rate)]
+    #[arg(long, value_name = "RATE", requires = "file", conflicts_with = "to", value_parser = rate)]
     pub(super) rate: Option<RateLimit>,
     /// Wait for brokers that are away no longer than this
-    #[arg(long, value_name = "DURATION", requires = "file", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", requires = "file", conflicts_with = "to", default_value = "5m", value_parser = duration)]
     pub(super) give_up_after: Duration,
 }
 

@@ -1,6 +1,7 @@
 //! What has become of the lines: counted, refusals told and kept, and the state saved.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, BufWriter, Write as _},
     path::{Path, PathBuf},
@@ -10,6 +11,9 @@ use super::{
     state::{self, State, Store},
     window::Window,
 };
+
+/// Refused lines that wait to be written.
+const MOST_WAITING: usize = 1000;
 
 /// Why it cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -32,23 +36,36 @@ pub(super) enum Error {
 pub(super) struct Rejects {
     file: BufWriter<File>,
     path: PathBuf,
+    /// Not written yet, so that they are written in the order of their numbers.
+    waiting: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Rejects {
     /// Goes on at the end of a file, which is made where it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         match OpenOptions::new().create(true).append(true).open(path) {
-            Ok(file) => Ok(Self { file: BufWriter::new(file), path: path.to_owned() }),
+            Ok(file) => Ok(Self { file: BufWriter::new(file), path: path.to_owned(), waiting: BTreeMap::new() }),
             Err(source) => Err(Error::Rejects { path: path.to_owned(), source }),
         }
     }
 
-    fn put(&mut self, line: &[u8]) -> Result<(), Error> {
-        let written = self.file.write_all(line).and_then(|()| self.file.write_all(b"\n"));
+    fn put(&mut self, number: u64, line: Vec<u8>) -> Result<(), Error> {
+        self.waiting.insert(number, line);
+        if self.waiting.len() < MOST_WAITING { Ok(()) } else { self.write() }
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        let lines = std::mem::take(&mut self.waiting);
+        let mut lines = lines.into_values();
+        let written = lines.try_for_each(|mut line| {
+            line.push(b'\n');
+            self.file.write_all(&line)
+        });
         written.map_err(|source| Error::Rejects { path: self.path.clone(), source })
     }
 
     fn keep(&mut self) -> Result<(), Error> {
+        self.write()?;
         let kept = self.file.flush().and_then(|()| self.file.get_ref().sync_data());
         kept.map_err(|source| Error::Rejects { path: self.path.clone(), source })
     }
@@ -98,9 +115,9 @@ impl Book {
     }
 
     /// Notes a line that was refused; one that was too long to be read has no text.
-    pub(super) fn refused(&mut self, number: u64, end: u64, line: Option<&[u8]>) -> Result<(), Error> {
+    pub(super) fn refused(&mut self, number: u64, end: u64, line: Option<Vec<u8>>) -> Result<(), Error> {
         if let (Some(rejects), Some(line)) = (&mut self.rejects, line) {
-            rejects.put(line)?;
+            rejects.put(number, line)?;
         }
         self.state.refused += 1;
         self.skip(number, end);

@@ -9,6 +9,7 @@ use postlane::{
     config,
     email::{InvalidField, check_event},
     event::{Message, mailbox_text},
+    failure::Reason,
     template::{LoadError, RenderError, Rendered, Templates},
 };
 use serde_json::{Value, json};
@@ -33,7 +34,8 @@ impl From<ComposeError> for Fault {
 
 impl From<RenderError> for Fault {
     fn from(error: RenderError) -> Self {
-        Self(vec![InvalidField { field: String::new(), problem: error.to_string() }])
+        let field = if error.reason() == Reason::UnknownTemplate { "message.template" } else { "" };
+        Self(vec![InvalidField { field: field.to_owned(), problem: error.to_string() }])
     }
 }
 

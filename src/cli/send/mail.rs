@@ -4,11 +4,11 @@ use postlane::{Email, InvalidEmail, config::mail_from_variables, email::InvalidF
 
 use super::{
     arguments::{self, Arguments},
-    data,
     look::{Fault, Looker},
     one,
 };
 use crate::cli::{
+    data,
     exit::Exit,
     misconfigured,
     terminal::{complain, print},

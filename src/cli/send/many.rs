@@ -174,6 +174,7 @@ async fn send<P: Publish>(arguments: &Arguments, source: Source, publisher: P) -
     let report = Report {
         name: &source.name,
         checked: arguments.check || arguments.dry_run,
+        restarted: arguments.file.restart,
         state: kept.as_deref(),
         earlier,
         finished: &finished,

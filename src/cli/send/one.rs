@@ -1,22 +1,147 @@
-//! Stand-in until the producer is there.
+//! The library's producer: made from the environment and the options, and used for one mail.
+
+use postlane::{
+    Producer,
+    producer::{BuildError, Receipt, SendError, Way},
+    shutdown::Signals,
+};
+use serde_json::{Value, json};
+
 use super::{
     arguments::Arguments,
+    mail,
     publish::{NotTaken, Publish, Taken},
 };
-use crate::cli::exit::Exit;
-#[derive(Clone)]
-pub(super) struct Producer;
-impl Producer {
-    pub(super) async fn close(&self) {}
+use crate::cli::{
+    exit::Exit,
+    misconfigured, runtime,
+    terminal::{complain, print},
+    variables,
+};
+
+/// A producer as the options want it. A file waits for Kafka, whatever `FALLBACK` says: a relay is no place for a million
+/// mails at once.
+pub(super) fn producer(arguments: &Arguments) -> Result<Producer, Exit> {
+    let mut builder = Producer::builder().variables(variables());
+    if arguments.direct {
+        builder = builder.variable("KAFKA_ENABLED", "false");
+    }
+    if arguments.file.path.is_some() {
+        builder = builder.variable("FALLBACK", "none");
+    }
+    if std::env::var_os("TEMPLATES_DIR").is_some_and(|folder| !folder.is_empty()) {
+        builder = builder.variable("PUBLISH_CHECK_TEMPLATES", "true");
+    }
+    builder.build().map_err(|error| match error {
+        BuildError::Config(error) => misconfigured(&error),
+        other => {
+            complain(format_args!("{:#}", anyhow::Error::new(other)));
+            Exit::Config
+        }
+    })
 }
-impl Publish for Producer {
-    async fn publish(&self, _event: Vec<u8>) -> Result<Taken, NotTaken> {
-        Err(NotTaken::Setup("no producer".into()))
+
+/// Publishes an event, or sends its mail, and says what became of it.
+pub(super) fn send(arguments: &Arguments, event: Vec<u8>) -> Result<Exit, Exit> {
+    let producer = producer(arguments)?;
+    let id = postlane::email::check_event(event.as_slice()).map(|message| message.id).unwrap_or_default();
+    runtime::block_on(async {
+        let mut signals = Signals::new().map_err(|error| {
+            complain(format_args!("signals cannot be handled: {error}"));
+            Exit::Failed
+        })?;
+        let sent = tokio::select! {
+            sent = producer.send_event(event) => sent,
+            name = signals.next() => {
+                complain(format_args!(
+                    "{name} before there was an answer: the mail may go out; sent again with --id {id} it is the same one"
+                ));
+                return Err(if name == "SIGTERM" { Exit::Terminated } else { Exit::Interrupted });
+            }
+        };
+        match sent {
+            Ok(receipt) => {
+                // QUIT at the relay; nothing is left to wait for
+                producer.close().await;
+                let text = match (arguments.json, arguments.quiet) {
+                    (true, _) => object(&receipt).to_string() + "\n",
+                    (false, true) => String::new(),
+                    (false, false) => text(&receipt),
+                };
+                Ok(print(&text, Exit::Done))
+            }
+            Err(SendError::Invalid(error)) => Err(mail::invalid(&error)),
+            Err(error) => {
+                let exit = exit(&error);
+                complain(format_args!("{:#}", anyhow::Error::new(error)));
+                if exit == Exit::Unknown {
+                    complain(format_args!("sent again with --id {id} it is the same mail"));
+                }
+                Err(exit)
+            }
+        }
+    })?
+}
+
+fn exit(error: &SendError) -> Exit {
+    match error {
+        SendError::Invalid(_) => Exit::Usage,
+        error if error.may_go_out() => Exit::Unknown,
+        error if error.is_retriable() => Exit::Later,
+        _ => Exit::Failed,
     }
 }
-pub(super) fn producer(_: &Arguments) -> Result<Producer, Exit> {
-    Ok(Producer)
+
+fn text(receipt: &Receipt) -> String {
+    let id = receipt.id();
+    let mut text = match receipt.way() {
+        Way::Kafka { topic, partition, offset, .. } => {
+            let offset = offset.map(|offset| format!(", offset {offset}")).unwrap_or_default();
+            format!("{id} is in {topic}, partition {partition}{offset}\n")
+        }
+        Way::Smtp { reply, .. } => format!("{id} is with the relay: {reply}\n"),
+        other => format!("{id}: {other:?}\n"),
+    };
+    if receipt.twice_possible() {
+        text.push_str("It may be there twice, under one Message-ID: an earlier try had no answer.\n");
+    }
+    text
 }
-pub(super) fn send(_: &Arguments, _: Vec<u8>) -> Result<Exit, Exit> {
-    Err(Exit::Failed)
+
+fn object(receipt: &Receipt) -> Value {
+    let mut object = json!({
+        "result": "published",
+        "id": receipt.id(),
+        "message_id": receipt.message_id(),
+        "twice_possible": receipt.twice_possible(),
+    });
+    match receipt.way() {
+        Way::Kafka { topic, partition, offset, .. } => {
+            object["topic"] = topic.to_string().into();
+            object["partition"] = (*partition).into();
+            object["offset"] = (*offset).into();
+        }
+        Way::Smtp { reply, .. } => {
+            object["result"] = "sent".into();
+            object["reply"] = reply.as_str().into();
+        }
+        _ => {}
+    }
+    object
+}
+
+impl Publish for Producer {
+    async fn publish(&self, event: Vec<u8>) -> Result<Taken, NotTaken> {
+        match self.send_event(event).await {
+            Ok(receipt) => Ok(Taken { twice_possible: receipt.twice_possible() }),
+            Err(SendError::Invalid(error)) => Err(NotTaken::Event(error.to_string())),
+            Err(error @ SendError::Refused { .. }) => Err(NotTaken::Event(error.to_string())),
+            Err(SendError::NotPublished { why, .. }) => Err(NotTaken::Away { why, unknown: false }),
+            Err(SendError::OutcomeUnknown { why, .. }) => Err(NotTaken::Away { why, unknown: true }),
+            Err(error) if error.is_retriable() => {
+                Err(NotTaken::Away { unknown: error.may_go_out(), why: error.to_string() })
+            }
+            Err(error) => Err(NotTaken::Setup(error.to_string())),
+        }
+    }
 }

@@ -16,6 +16,8 @@ pub(super) struct Report<'a> {
     pub(super) name: &'a str,
     /// Nothing was published: it was checked.
     pub(super) checked: bool,
+    /// It was begun anew on purpose.
+    pub(super) restarted: bool,
     /// Where its state is kept.
     pub(super) state: Option<&'a Path>,
     /// Published and refused by earlier runs.
@@ -51,6 +53,9 @@ impl Report<'_> {
         };
         let on = match self.state {
             _ if self.checked => String::new(),
+            Some(state) if self.restarted => {
+                format!("; the same command without --restart goes on at line {line} ({})", state.display())
+            }
             Some(state) => format!("; the same command goes on at line {line} ({})", state.display()),
             None => format!("; what was settled ends before line {line}, and this cannot be gone on with"),
         };

@@ -1,6 +1,11 @@
 //! A file of events on its way: many in flight, bounded in number and bytes, each settled where it ends.
 
-use std::{collections::VecDeque, io::Read, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io::Read,
+    sync::Arc,
+    time::Duration,
+};
 
 use postlane::config::RateLimit;
 use tokio::{
@@ -98,6 +103,8 @@ pub(super) struct Run<P> {
     queue: VecDeque<Line>,
     bytes: usize,
     refused: u64,
+    /// What is wrong with lines that were refused, until all before them are settled: it is told in their order.
+    refusals: BTreeMap<u64, String>,
     twice_possible: u64,
     end: Option<End>,
     outage_told: Option<Instant>,
@@ -116,6 +123,7 @@ impl<P: Publish> Run<P> {
             queue: VecDeque::new(),
             bytes: 0,
             refused: 0,
+            refusals: BTreeMap::new(),
             twice_possible: 0,
             end: None,
             outage_told: None,
@@ -138,6 +146,7 @@ impl<P: Publish> Run<P> {
         let mut saved = Instant::now();
         loop {
             let pause = self.begin();
+            self.tell(self.book.next());
             let idle = self.tasks.is_empty();
             if idle && (self.end.is_some() || (self.queue.is_empty() && batches.is_none())) {
                 break;
@@ -177,6 +186,7 @@ impl<P: Publish> Run<P> {
     }
 
     fn finish(mut self, end: End) -> Finished {
+        self.tell(u64::MAX);
         self.progress.clear();
         let end = match self.book.save() {
             Ok(()) => end,
@@ -217,7 +227,7 @@ impl<P: Publish> Run<P> {
             let line = self.queue.pop_front()?;
             match line.content {
                 Content::Event(event) if !self.book.is_settled(line.number) => {
-                    self.publish(line.number, line.end, event)
+                    self.publish(line.number, line.end, event);
                 }
                 Content::Event(_) | Content::Blank | Content::TooLong(_) => self.book.skip(line.number, line.end),
             }
@@ -243,7 +253,7 @@ impl<P: Publish> Run<P> {
                 self.twice_possible += u64::from(taken.twice_possible);
                 self.book.published(done.number, done.end);
             }
-            Settled::Refused(why, event) => self.refuse(done.number, done.end, &why, Some(&event)),
+            Settled::Refused(why, event) => self.refuse(done.number, done.end, &why, Some(event)),
             Settled::Setup(why) => {
                 self.gate.close();
                 self.end.get_or_insert(End::Setup(why));
@@ -255,14 +265,24 @@ impl<P: Publish> Run<P> {
         }
     }
 
-    fn refuse(&mut self, number: u64, end: u64, why: &str, line: Option<&[u8]>) {
-        self.progress.say(format_args!("{}:{number}: {why}", self.options.name));
+    fn refuse(&mut self, number: u64, end: u64, why: &str, line: Option<Vec<u8>>) {
+        // an event is one line
+        let why = why.replace(" at line 1 column ", " at column ");
+        self.refusals.insert(number, why);
         self.refused += 1;
         if let Err(error) = self.book.refused(number, end, line) {
             self.end.get_or_insert(End::Book(error));
         }
         if self.refused >= self.options.max_errors {
             self.end.get_or_insert(End::Errors);
+        }
+    }
+
+    /// Tells what is wrong with refused lines before this one.
+    fn tell(&mut self, before: u64) {
+        while let Some(refusal) = self.refusals.first_entry().filter(|refusal| *refusal.key() < before) {
+            let (number, why) = refusal.remove_entry();
+            self.progress.say(format_args!("{}:{number}: {why}", self.options.name));
         }
     }
 
@@ -277,7 +297,7 @@ impl<P: Publish> Run<P> {
         match (&outage, self.outage_told) {
             (Some(outage), None) if outage.since.elapsed() >= TOLD_AFTER => {
                 let limit = self.options.give_up_after;
-                self.progress.say(format_args!("{}: waiting, up to {}", outage.why, clock(limit)));
+                self.progress.say(format_args!("no mails are taken: {}; waiting, up to {}", outage.why, clock(limit)));
                 self.outage_told = Some(outage.since);
             }
             (None, Some(since)) if self.end.is_none() => {

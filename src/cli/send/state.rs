@@ -12,7 +12,10 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -126,10 +129,9 @@ impl Store {
     pub(super) fn open(events_path: &Path, path: PathBuf) -> Result<Self, Error> {
         let failed = |source| Error::Events { path: events_path.to_owned(), source };
         let events = File::open(events_path).map_err(failed)?;
-        match flock(&events, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Locked(events_path.to_owned())),
-            // some network file systems have no locks for files that are only read
-            Ok(()) | Err(_) => {}
+        // other errors count for nothing: some network file systems have no locks for files that are only read
+        if flock(&events, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(Error::Locked(events_path.to_owned()));
         }
         Ok(Self { events, events_path: events_path.to_owned(), path })
     }
@@ -214,7 +216,7 @@ mod tests {
     }
 
     fn text(lines: std::ops::Range<u32>) -> String {
-        lines.map(|number| format!("{{\"line\":{number:06}}}\n")).collect()
+        lines.map(|number| format!("{{\"line\":{number:06}}}")).collect::<Vec<_>>().join("\n") + "\n"
     }
 
     fn begun(folder: &TempDir, content: &str) -> Store {

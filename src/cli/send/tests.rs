@@ -84,8 +84,8 @@ struct Bed {
 
 impl Bed {
     fn new(lines: usize) -> Self {
-        let text: String = (1..=lines).map(|number| format!("{{\"message\":{{\"n\":{number}}}}}\n")).collect();
-        Self::with(&text)
+        let lines: Vec<String> = (1..=lines).map(|number| format!("{{\"message\":{{\"n\":{number}}}}}\n")).collect();
+        Self::with(&lines.concat())
     }
 
     fn with(text: &str) -> Self {

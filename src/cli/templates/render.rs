@@ -13,10 +13,11 @@ use postlane::{
 
 use super::{
     super::{
+        data,
         exit::Exit,
         terminal::{complain, print},
     },
-    Source, data,
+    Source,
     mail::{self, Envelope},
     shown, unknown,
 };
@@ -26,9 +27,9 @@ use super::{
 #[command(after_help = "\
 Examples:
   postlane templates render welcome
-  postlane templates render welcome --data '{\"Name\": \"you\"}' --format html --output welcome.html
+  postlane templates render welcome --data '{\"Name\": \"you\"}' --format html
   # the whole mail, as mail clients open it
-  postlane templates render order-confirmation --data @order.json --format eml --output order.eml")]
+  postlane templates render welcome --data @you.json --format eml --output w.eml")]
 pub(in crate::cli) struct Arguments {
     /// Name of the template
     name: String,

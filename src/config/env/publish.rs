@@ -41,6 +41,10 @@ pub fn producer_from_variables(variables: impl IntoIterator<Item = (String, Stri
         }
         None
     };
+    if cfg!(not(feature = "templates")) && publish.check_templates {
+        let expected = "false, since this program is built without the feature templates";
+        reader.problem("PUBLISH_CHECK_TEMPLATES", Some("true"), expected);
+    }
     let mail = mail(&mut reader, &read("MAIL_", &variables), &other);
     let settings = Producer { publish, kafka, smtp, mail };
     if reader.problems.is_empty() { Ok(settings) } else { Err(ConfigError(reader.problems)) }
@@ -67,6 +71,13 @@ pub(super) fn publish(
             raw.timeout.as_ref(),
             Duration::from_secs(2),
             "a duration such as 2s, from 10ms to 10m",
+            |text| values::duration(text).filter(|it| (Duration::from_millis(10)..=LONGEST_TIMEOUT).contains(it)),
+        ),
+        smtp_timeout: reader.value(
+            "PUBLISH_SMTP_TIMEOUT",
+            raw.smtp_timeout.as_ref(),
+            Duration::from_secs(30),
+            "a duration such as 30s, from 10ms to 10m",
             |text| values::duration(text).filter(|it| (Duration::from_millis(10)..=LONGEST_TIMEOUT).contains(it)),
         ),
         linger: reader.value(

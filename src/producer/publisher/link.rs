@@ -11,13 +11,14 @@ use kafka_protocol::{
     messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse, produce_request::TopicProduceData},
     protocol::VersionRange,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Trouble,
     batch::{Batch, Identity},
 };
 use crate::{
+    chain::chain,
     delay::Delays,
     kafka::{client::Connector, wire},
     producer::partitions::name,
@@ -34,7 +35,7 @@ const ALL: i16 = -1;
 const OPENING: Duration = Duration::from_secs(5);
 
 /// Time for the answer to the question who we are; without one it goes on without.
-const IDENTITY: Duration = Duration::from_secs(2);
+const IDENTITY: Duration = Duration::from_secs(1);
 
 /// A connection that was idle for so long is not trusted: brokers end it after ten minutes, and what stands between may
 /// forget it without a word.
@@ -91,14 +92,18 @@ impl Link {
 }
 
 /// What came of asking who we are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Identified {
     /// It was not asked.
     Unasked,
     /// The broker knows us.
     As(Identity),
-    /// It does not now; `for_good` where it never will.
-    Not { for_good: bool },
+    /// It does not now.
+    Not {
+        why: String,
+        /// It never will.
+        for_good: bool,
+    },
 }
 
 /// A connection that can be written to.
@@ -136,19 +141,29 @@ pub(super) async fn open(
 }
 
 async fn ask_identity(connection: &mut wire::Connection) -> Identified {
-    let Ok(version) = connection.version::<InitProducerIdRequest>(INIT_PRODUCER_ID) else {
-        return Identified::Not { for_good: true };
+    let version = match connection.version::<InitProducerIdRequest>(INIT_PRODUCER_ID) {
+        Ok(version) => version,
+        Err(error) => return Identified::Not { why: chain(&error), for_good: true },
     };
     let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(i32::MAX);
-    match timeout(IDENTITY, connection.call(version, &request)).await {
-        Ok(Ok(response)) => match ResponseError::try_from_code(response.error_code) {
-            None => Identified::As(Identity { id: response.producer_id.0, epoch: response.producer_epoch }),
-            Some(ResponseError::ClusterAuthorizationFailed | ResponseError::UnsupportedVersion) => {
-                Identified::Not { for_good: true }
+    let mut delays = Delays::doubling(FIRST_PAUSE, MAX_PAUSE);
+    let asked = timeout(IDENTITY, async {
+        loop {
+            let response = connection.call(version, &request).await?;
+            match ResponseError::try_from_code(response.error_code) {
+                None => return Ok(Ok(Identity { id: response.producer_id.0, epoch: response.producer_epoch })),
+                // the first one that asks makes a broker fetch a block of ids from the controller
+                Some(code) if code.is_retriable() => sleep(delays.advance()).await,
+                Some(code) => return Ok::<_, wire::Error>(Err(code)),
             }
-            Some(_) => Identified::Not { for_good: false },
-        },
-        Ok(Err(_)) | Err(_) => Identified::Not { for_good: false },
+        }
+    });
+    match asked.await {
+        Ok(Ok(Ok(identity))) => Identified::As(identity),
+        // brokers before 2.8 ask for IdempotentWrite on the cluster
+        Ok(Ok(Err(code))) => Identified::Not { why: code.to_string(), for_good: true },
+        Ok(Err(error)) => Identified::Not { why: chain(&error), for_good: false },
+        Err(_) => Identified::Not { why: format!("none within {IDENTITY:?}"), for_good: false },
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use super::{
     NotStored, Published, Topic, Trouble,
     batch::{Batch, Identity, Stamp},
     link::{self, Identified, Link, LinkState, Opened, WriteError, Written},
-    verdict::{Verdict, verdict},
+    verdict::{Verdict, in_words, verdict},
 };
 use crate::{
     delay::Delays,
@@ -414,9 +414,14 @@ impl Task {
         match opened.identified {
             Identified::Unasked => {}
             Identified::As(identity) => self.known = Known::As(identity),
-            Identified::Not { for_good } => {
-                if for_good {
-                    debug!(topic = %self.topic.name, "the brokers sort out no repetitions for us");
+            Identified::Not { why, for_good } => {
+                // once for all topics
+                if !self.topic.told.swap(true, Ordering::Relaxed) {
+                    warn!(
+                        why,
+                        "no producer id from the brokers; a mail whose answer is lost is written again all the same, \
+                         and may be in its topic twice"
+                    );
                 }
                 self.known = Known::Nobody(now + if for_good { ROUTES_AGE } else { WITHOUT });
             }
@@ -472,7 +477,7 @@ impl Task {
             self.ask_delays.reset();
             return batch.stored(&self.topic.name, answer.base_offset);
         };
-        let said = answer.error_message.as_ref().map_or_else(|| code.to_string(), |text| clean(text, &[]));
+        let said = answer.error_message.as_ref().map_or_else(|| in_words(code), |text| clean(text, &[]));
         let why = format!("topic {} partition {}: {said}", self.topic.name, batch.partition);
         debug!(why, code = answer.error_code, "the broker refuses a batch");
         match verdict(code) {

@@ -88,7 +88,11 @@ fn what_is_asked_for_is_found_through_layouts_includes_and_macros() {
             "layouts/a.html.j2",
             "{{ Brand }}{% block body %}{{ Gone }}{% include 'layouts/no.html.j2' ignore missing %}{% endblock %}",
         ),
-        ("layouts/m.html.j2", "{% macro m(x) %}{{ x }}\n\n{{ Macro }}{% endmacro %}"),
+        (
+            "layouts/m.html.j2",
+            "{% macro m(x) %}{{ x }}\n\n{{ Macro }}{{ inner() }}{% endmacro %}{% macro other(y) %}{{ Unused }}{% endmacro %}\
+             {% macro inner() %}{{ Called }}{% endmacro %}",
+        ),
         ("layouts/i.html.j2", "\n{{ Included }}"),
     ]);
     assert_eq!(
@@ -97,6 +101,7 @@ fn what_is_asked_for_is_found_through_layouts_includes_and_macros() {
             "Inner t/html.html.j2:4",
             "Brand layouts/a.html.j2:1",
             "Included layouts/i.html.j2:2",
+            "Called layouts/m.html.j2:3",
             "Macro layouts/m.html.j2:3"
         ]
     );
@@ -187,4 +192,25 @@ fn data_that_no_template_asks_for_is_named_with_its_line() {
 fn a_file_that_leads_to_itself_ends() {
     let survey = survey(&[("t/text.txt.j2", "{{ A }}{% include 't/text.txt.j2' %}{% extends 't/text.txt.j2' %}")]);
     assert_eq!(missing(&survey, json!({})), ["A t/text.txt.j2:1"]);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_source_makes_it_fail(pieces in proptest::collection::vec(proptest::sample::select(vec![
+        "{{", "}}", "{%", "%}", "{#", "#}", " ", "\n", "'", "\"", "\\", "é", "🦆", ".", "|", "(", ")", "=", ",", "-", "~", "9", "A", "A.b",
+        "block", "block a", "endblock", "macro m(x)", "endmacro", "if", "endif", "for x in", "endfor", "set", "with", "raw", "endraw",
+        "extends 't/text.txt.j2'", "include 't/text.txt.j2'", "from 't/html.html.j2' import m", "is", "not", "default", "super()",
+    ]), 0..60)) {
+        let source = pieces.concat();
+        let sources: BTreeMap<String, String> =
+            [("t/text.txt.j2".to_owned(), source.clone()), ("t/html.html.j2".to_owned(), source)].into();
+        let env = crate::template::engine::environment();
+        let usages = variables::usages(&env, &sources, &["t/text.txt.j2".to_owned(), "t/html.html.j2".to_owned()]);
+        let lines = sources["t/text.txt.j2"].matches('\n').count() + 1;
+        for usage in usages {
+            proptest::prop_assert!((1..=lines).contains(&usage.line), "{:?}", usage);
+        }
+    }
 }

@@ -30,9 +30,7 @@ async function ask(path, wish) {
   return { good: answer.ok, value: await answer.json() };
 }
 
-async function loadList() {
-  const { good, value } = await ask("/api/templates");
-  if (!good) throw new Error(value.error);
+function showList(value) {
   watched = value.dir !== null;
   byId("dir").textContent = value.dir ?? "built in";
   const names = value.templates.map((template) => template.name);
@@ -57,14 +55,17 @@ async function loadList() {
     }),
   );
   version = value.version;
-  return value.findings;
 }
 
 async function load() {
   const turn = ++latest;
   try {
-    const general = await loadList();
+    const list = await ask("/api/templates");
     if (turn !== latest) return;
+    if (!list.good) throw new Error(list.value.error);
+    showList(list.value);
+    const general = list.value.findings;
+    reached(true);
     if (current === null) return void findings(general);
     const { good, value } = await ask("/api/render", { template: current, data: edited.get(current) ?? null });
     if (turn !== latest) return;
@@ -76,8 +77,6 @@ async function load() {
     } else {
       findings([{ result: "fail", path: current, detail: value.error }, ...general]);
     }
-    reached(true);
-    document.documentElement.dataset.version = version;
   } catch (error) {
     // the stream of events says when the program is back
     console.error(error);
@@ -99,6 +98,7 @@ function show(value, general) {
   const eml = byId("eml");
   if (value.mail === null) eml.removeAttribute("href");
   else eml.href = `/rendered/${value.id}/mail.eml`;
+  byId("panes").dataset.only = value.parts.includes("html") ? "" : "text";
   frame("wide");
   frame("narrow");
   missing(byId("wide").parentElement, "html", value.html === null);
@@ -107,8 +107,14 @@ function show(value, general) {
   byId("text").textContent = value.text ?? "";
   const json = byId("json");
   if (!edited.has(current) && json.value !== (value.sample ?? "")) json.value = value.sample ?? "{}\n";
-  byId("origin").textContent = edited.has(current) ? "Changed here" : value.sample === null ? "No sample.json" : "As in sample.json";
-  byId("reset").disabled = !edited.has(current);
+  ofTheData();
+}
+
+// Says where the data comes from, and offers the way back.
+function ofTheData() {
+  const own = edited.has(current);
+  byId("origin").textContent = own ? "Changed here" : shown?.sample == null ? "No sample.json" : "As in sample.json";
+  byId("reset").disabled = !own;
 }
 
 function missing(section, part, empty) {
@@ -209,6 +215,7 @@ byId("data").addEventListener("submit", (event) => event.preventDefault());
 let typing;
 byId("json").addEventListener("input", () => {
   edited.set(current, byId("json").value);
+  ofTheData();
   clearTimeout(typing);
   typing = setTimeout(load, 250);
 });
