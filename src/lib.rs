@@ -55,3 +55,8 @@ mod trace_parent;
 pub use email::{Email, InvalidEmail};
 pub use event::Priority;
 pub use producer::{Producer, Receipt, SendError};
+
+/// The programs in the documents compile.
+#[cfg(all(doctest, feature = "smtp"))]
+#[doc = include_str!("../docs/migrating.md")]
+struct Migrating;

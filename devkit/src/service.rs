@@ -62,6 +62,7 @@ impl Names {
 pub struct Builder {
     program: PathBuf,
     variables: BTreeMap<String, String>,
+    log: Option<PathBuf>,
 }
 
 impl Builder {
@@ -69,13 +70,20 @@ impl Builder {
     pub fn new(program: impl Into<PathBuf>) -> Self {
         let variables = [("LOG_FORMAT", "json"), ("HTTP_ADDR", "127.0.0.1:0")];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Self { program: program.into(), variables }
+        Self { program: program.into(), variables, log: None }
     }
 
     /// Sets a variable.
     #[must_use]
     pub fn set(mut self, name: &str, value: impl Display) -> Self {
         self.variables.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Appends the log to this file, which stays; by default it goes with the service.
+    #[must_use]
+    pub fn log_to(mut self, file: impl Into<PathBuf>) -> Self {
+        self.log = Some(file.into());
         self
     }
 
@@ -103,7 +111,7 @@ impl Builder {
     /// When the process cannot be started.
     pub fn start(&self) -> Result<Service> {
         let folder = TempDir::with_prefix("postlane-service-")?;
-        let log = folder.path().join("log");
+        let log = self.log.clone().unwrap_or_else(|| folder.path().join("log"));
         let mut arguments = vec!["-i".to_owned()];
         arguments.extend(self.variables.iter().map(|(name, value)| format!("{name}={value}")));
         arguments.push(self.program.to_str().context("the program's path is not UTF-8")?.to_owned());

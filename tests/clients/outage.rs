@@ -16,15 +16,26 @@ async fn brokers_that_are_away_are_told() {
 }
 
 #[tokio::test]
-async fn brokers_that_hang_are_told() {
+async fn a_lost_replica_and_brokers_that_hang_are_told() {
     let programs = programs::all().await;
-    let cluster = Cluster::builder().start().await.expect("a broker");
+    let cluster = Cluster::builder().brokers(2).start().await.expect("brokers");
     let base = unique("mail");
-    cluster.create_topic(&format!("{base}-high"), 1, &[]).await.expect("a topic");
-    cluster.pause().await.expect("paused");
-    let runs = programs.iter().map(|program| program.publish(cluster.bootstrap(), &base, "a@example.com"));
-    let ended = join_all(runs).await;
-    cluster.resume().expect("resumed");
+    cluster.create_topic(&format!("{base}-high"), 1, &[("min.insync.replicas", "2")]).await.expect("a topic");
+    let publish =
+        || join_all(programs.iter().map(|program| program.publish(cluster.bootstrap(), &base, "a@example.com")));
+    for (program, ended) in programs.iter().zip(publish().await) {
+        assert!(ended.succeeded, "{}: {ended:?}", program.name);
+    }
+
+    // From now on only a program that does not wait for all in-sync replicas would be content.
+    cluster.node(2).expect("the second broker").kill().await.expect("killed");
+    let ended = publish().await;
+    for (program, ended) in programs.iter().zip(ended) {
+        is_told(program, &ended);
+    }
+
+    cluster.node(1).expect("the first broker").pause().await.expect("paused");
+    let ended = publish().await;
     for (program, ended) in programs.iter().zip(ended) {
         is_told(program, &ended);
     }

@@ -1,9 +1,12 @@
 //! `cargo xtask demo`: the whole way of a mail, on a real broker.
 //!
 //! Owns the story: what is started, in which order, and what must have come of it. What is published stands in [`events`],
-//! what came of it is read by [`outcome`], and shown by [`report`] and [`page`].
+//! what came of it is read by [`outcome`], and shown by [`report`] and [`page`]. With `--keep` all of it stays for a person to
+//! play with: [`keep`].
 
 mod events;
+mod guide;
+mod keep;
 mod outcome;
 mod page;
 mod report;
@@ -31,6 +34,14 @@ const SOON: Duration = Duration::from_secs(60);
 const RETRY_DELAY: &str = "2s";
 const GROUP_TOOL: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 
+/// Arguments of `cargo xtask demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave everything running until Ctrl-C, and print the commands to try
+    #[arg(long)]
+    keep: bool,
+}
+
 /// What the demo leaves behind.
 struct Folder {
     path: PathBuf,
@@ -38,44 +49,24 @@ struct Folder {
 }
 
 /// Plays the demo; fails when anything is not as it should be.
-pub(crate) async fn run() -> Result<ExitCode> {
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    if arguments.keep {
+        return keep::run().await;
+    }
     interrupt::or_interrupted(async { play().await.map(|()| ExitCode::SUCCESS) }).await
 }
 
 async fn play() -> Result<()> {
     let progress = Progress::start();
     let folder = Folder::empty()?;
-    progress.step(format_args!("starting a real broker: Apache Kafka {KAFKA_VERSION}"));
-    let cluster = Cluster::start().await?;
-    let (names, whose) = if cluster.nodes().is_empty() {
-        (Names::unique(), format!(", as {BROKERS_VARIABLE} says; topics with names of their own"))
-    } else {
-        (default_names(), String::new())
-    };
-    progress.step(format_args!("the broker answers at {}{whose}", cluster.bootstrap()));
-    progress.step("building postlane");
-    let program = cargo::build_postlane().await?;
-    for topic in names.lanes().into_iter().chain([names.dead_letters.as_str()]) {
-        cluster.create_topic(topic, 1, &[]).await?;
-    }
-    progress.step(format_args!("topics: {}, {}", names.lanes().join(", "), names.dead_letters));
-    let smtp = mail_server(&folder).await?;
-    progress.step(format_args!("a mail server that keeps what it gets listens on {}", smtp.addr()));
-    let mut service = Builder::new(program)
-        .names(&names)
-        .set("KAFKA_BROKERS", cluster.bootstrap())
-        .set("SMTP_HOST", "127.0.0.1")
-        .set("SMTP_PORT", smtp.port())
-        .set("SMTP_ENCRYPTION", "none")
-        .set("COMMIT_INTERVAL", "200ms")
-        .set("RETRY_INITIAL_DELAY", RETRY_DELAY)
-        .start()?;
+    let Stage { program, cluster, names, smtp } = Stage::set(&progress, &folder, 1).await?;
+    let mut service = service(&program, &cluster, &names, &smtp).start()?;
     let delivered = deliver(&progress, &cluster, &names, &smtp, &mut service).await;
     let log = folder.path.join("postlane.log");
     fs::write(&log, service.log()).with_context(|| format!("cannot write {}", log.display()))?;
     let outcome = delivered.with_context(|| format!("see {}", folder.shown("postlane.log")))?;
     fs::write(folder.path.join("kafka-consumer-groups.txt"), &outcome.lag)?;
-    fs::write(folder.path.join("index.html"), page::index(&outcome))?;
+    fs::write(folder.path.join("index.html"), page::index(&outcome, "nothing left in the topics."))?;
     report::print(&progress, &outcome, &names, &folder);
     // Before the last word: from then on nothing runs any more.
     drop((service, smtp, cluster));
@@ -83,6 +74,58 @@ async fn play() -> Result<()> {
     ensure!(problems.is_empty(), "the demo did not go as it should: {}", problems.join("; "));
     progress.line("");
     progress.step("all went as it should; postlane, mail server and broker are stopped");
+    Ok(())
+}
+
+/// What stands around the service.
+struct Stage {
+    program: PathBuf,
+    cluster: Cluster,
+    names: Names,
+    smtp: SmtpServer,
+}
+
+impl Stage {
+    /// A broker with the topics, the program, and a mail server that saves what it gets to the folder.
+    async fn set(progress: &Progress, folder: &Folder, partitions: i32) -> Result<Self> {
+        progress.step(format_args!("starting a real broker: Apache Kafka {KAFKA_VERSION}"));
+        let cluster = Cluster::start().await?;
+        let (names, whose) = if cluster.nodes().is_empty() {
+            (Names::unique(), format!(", as {BROKERS_VARIABLE} says; topics with names of their own"))
+        } else {
+            (default_names(), String::new())
+        };
+        progress.step(format_args!("the broker answers at {}{whose}", cluster.bootstrap()));
+        progress.step("building postlane");
+        let program = cargo::build_postlane().await?;
+        for topic in names.lanes().into_iter().chain([names.dead_letters.as_str()]) {
+            cluster.create_topic(topic, partitions, &[]).await?;
+        }
+        progress.step(format_args!("topics: {}, {}", names.lanes().join(", "), names.dead_letters));
+        let smtp = mail_server(folder).await?;
+        progress.step(format_args!("a mail server that keeps what it gets listens on {}", smtp.addr()));
+        Ok(Self { program, cluster, names, smtp })
+    }
+}
+
+/// `postlane serve` between broker and mail server.
+fn service(program: &Path, cluster: &Cluster, names: &Names, smtp: &SmtpServer) -> Builder {
+    Builder::new(program)
+        .names(names)
+        .set("KAFKA_BROKERS", cluster.bootstrap())
+        .set("SMTP_HOST", "127.0.0.1")
+        .set("SMTP_PORT", smtp.port())
+        .set("SMTP_ENCRYPTION", "none")
+        .set("COMMIT_INTERVAL", "200ms")
+        .set("RETRY_INITIAL_DELAY", RETRY_DELAY)
+}
+
+/// Waits until it reads all lanes.
+async fn reads_lanes(service: &mut Service, names: &Names) -> Result<()> {
+    service.wait_for_line(&["postlane starts"], SOON).await?;
+    for topic in names.lanes() {
+        service.wait_for_line(&["\"reading\"", &format!("\"{topic}\"")], SOON).await?;
+    }
     Ok(())
 }
 
@@ -94,10 +137,7 @@ async fn deliver(
     smtp: &SmtpServer,
     service: &mut Service,
 ) -> Result<Outcome> {
-    service.wait_for_line(&["postlane starts"], SOON).await?;
-    for topic in names.lanes() {
-        service.wait_for_line(&["\"reading\"", &format!("\"{topic}\"")], SOON).await?;
-    }
+    reads_lanes(service, names).await?;
     progress.step("postlane serve runs and reads the three lanes");
 
     let published = Instant::now();

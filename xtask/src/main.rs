@@ -27,7 +27,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show the whole way of a mail: a real broker, a mail server, postlane between them
-    Demo,
+    Demo(demo::Arguments),
     /// Run all tests on a real broker
     Test(test::Arguments),
     /// Measure mails a second beside smtp-source, the memory that a backlog takes, or what idling takes
@@ -43,7 +43,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Demo => demo::run().await,
+        Command::Demo(arguments) => demo::run(arguments).await,
         Command::Test(arguments) => test::run(arguments).await,
         Command::Bench(arguments) => bench::run(arguments).await.map(|()| ExitCode::SUCCESS),
         Command::Container(arguments) => container::run(arguments).await,

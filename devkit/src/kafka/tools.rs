@@ -3,6 +3,7 @@
 //! Owns starting a tool and taking its output. Where only a foreign cluster is at hand the jars are fetched when a tool is
 //! first asked for.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::cluster::Cluster;
-use super::runtime::Runtime;
+use super::runtime::{CommandLine, Runtime};
 
 const TOOL_LIMIT: Duration = Duration::from_secs(120);
 /// A tool lives for a second or two: no time for the second compiler.
@@ -43,36 +44,51 @@ impl Cluster {
     /// # Errors
     /// When there is no Java to run it, when it fails (with what it wrote), or when it runs for more than two minutes.
     pub async fn tool(&self, class: &str, arguments: &[&str]) -> Result<Output> {
-        let mut all = vec!["--bootstrap-server", self.bootstrap()];
-        all.extend(arguments);
-        self.run_tool(&TOOL_JVM, class, &all, Stdio::null()).await
+        let line = self.line(&TOOL_JVM, class, arguments).await?;
+        run(class, line, Stdio::null()).await
     }
 
-    /// The same with a file on its standard input, for a tool that works for long.
+    /// The same with a file on its standard input, for a tool that works for long. Needs Java; Docker does not do.
     ///
     /// # Errors
     /// As [`tool`](Self::tool), and when the file cannot be read.
     pub async fn feed(&self, class: &str, arguments: &[&str], input: &Path) -> Result<Output> {
-        let mut all = vec!["--bootstrap-server", self.bootstrap()];
-        all.extend(arguments);
         let input = std::fs::File::open(input).with_context(|| format!("cannot read {}", input.display()))?;
-        self.run_tool(&LONG_TOOL_JVM, class, &all, input.into()).await
+        let line = self.line(&LONG_TOOL_JVM, class, arguments).await?;
+        run(class, line, input.into()).await
     }
 
-    async fn run_tool(&self, jvm: &[&str], class: &str, arguments: &[&str], input: Stdio) -> Result<Output> {
-        let line = Runtime::get().await?.command_line(jvm, class, arguments, None);
-        let mut command = Command::new(&line.program);
-        command.args(&line.arguments).stdin(input).kill_on_drop(true);
-        let run = timeout(TOOL_LIMIT, command.output()).await;
-        let run = run.with_context(|| format!("{class} runs for more than {TOOL_LIMIT:?}"))?;
-        let run = run.with_context(|| format!("cannot run {}", line.program.display()))?;
-        let output = Output {
-            stdout: String::from_utf8_lossy(&run.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&run.stderr).into_owned(),
-        };
-        if !run.status.success() {
-            bail!("{class} failed ({}):\n{}{}", run.status, output.stdout, output.stderr);
-        }
-        Ok(output)
+    /// A shell script that runs such a tool, `--bootstrap-server` set, with the arguments that the script gets.
+    ///
+    /// # Errors
+    /// When there is no Java to run it.
+    pub async fn tool_script(&self, class: &str) -> Result<String> {
+        let line = self.line(&TOOL_JVM, class, &[]).await?;
+        let words = std::iter::once(line.program.as_os_str()).chain(line.arguments.iter().map(OsString::as_os_str));
+        let words: Vec<String> =
+            words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
+        Ok(format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))
     }
+
+    async fn line(&self, jvm: &[&str], class: &str, arguments: &[&str]) -> Result<CommandLine> {
+        let mut all = vec!["--bootstrap-server", self.bootstrap()];
+        all.extend(arguments);
+        Ok(Runtime::get().await?.command_line(jvm, class, &all, None))
+    }
+}
+
+async fn run(class: &str, line: CommandLine, input: Stdio) -> Result<Output> {
+    let mut command = Command::new(&line.program);
+    command.args(&line.arguments).stdin(input).kill_on_drop(true);
+    let run = timeout(TOOL_LIMIT, command.output()).await;
+    let run = run.with_context(|| format!("{class} runs for more than {TOOL_LIMIT:?}"))?;
+    let run = run.with_context(|| format!("cannot run {}", line.program.display()))?;
+    let output = Output {
+        stdout: String::from_utf8_lossy(&run.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&run.stderr).into_owned(),
+    };
+    if !run.status.success() {
+        bail!("{class} failed ({}):\n{}{}", run.status, output.stdout, output.stderr);
+    }
+    Ok(output)
 }

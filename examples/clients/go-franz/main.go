@@ -70,7 +70,14 @@ func publish(ctx context.Context, client *kgo.Client, topic string, event Event)
 		return nil, fmt.Errorf("cannot encode the event: %w", err)
 	}
 	record := &kgo.Record{Topic: topic, Key: []byte(event.Message.ID), Value: value}
-	return client.ProduceSync(ctx, record).First()
+	published := make(chan error, 1)
+	client.Produce(ctx, record, func(_ *kgo.Record, err error) { published <- err })
+	select {
+	case err := <-published:
+		return record, err
+	case <-ctx.Done(): // an idempotent client does not give up a record that is on its way, so we stop waiting
+		return nil, ctx.Err()
+	}
 }
 
 func run(ctx context.Context) error {

@@ -37,14 +37,15 @@ const HEAD: &str = r#"<!DOCTYPE html>
 <aside>
 "#;
 
-/// A page with the mails on the left and the chosen one beside them.
-pub(super) fn index(outcome: &Outcome) -> String {
+/// A page with the mails on the left and the chosen one beside them; `note` follows the numbers.
+pub(super) fn index(outcome: &Outcome, note: &str) -> String {
     let mut page = String::from(HEAD);
     let _ = writeln!(
         page,
-        "<h1>postlane demo</h1>\n<p>{} mails delivered, {} dead letters, nothing left in the topics.</p>",
+        "<h1>postlane demo</h1>\n<p>{} mails delivered, {} dead letters, {}</p>",
         outcome.mails.len(),
-        outcome.letters.len()
+        outcome.letters.len(),
+        escaped(note)
     );
     page.push_str("<h2>Mails</h2>\n<ul>\n");
     for mail in &outcome.mails {
@@ -55,11 +56,15 @@ pub(super) fn index(outcome: &Outcome) -> String {
         page.push_str(&dead(letter));
     }
     let first = outcome.mails.iter().find(|mail| mail.has_html).map(html_file).unwrap_or_default();
+    page.push_str("</ul>\n");
+    if !outcome.lag.is_empty() {
+        let lag = escaped(outcome.lag.trim());
+        let _ = writeln!(page, "<h2>kafka-consumer-groups --describe</h2>\n<pre>{lag}</pre>");
+    }
     let _ = writeln!(
         page,
-        "</ul>\n<h2>kafka-consumer-groups --describe</h2>\n<pre>{}</pre>\n<p><a href=\"postlane.log\">postlane.log</a></p>\n\
-         </aside>\n<iframe name=\"mail\" title=\"The mail\" src=\"{first}\"></iframe>\n</body>\n</html>",
-        escaped(outcome.lag.trim())
+        "<p><a href=\"postlane.log\">postlane.log</a></p>\n</aside>\n\
+         <iframe name=\"mail\" title=\"The mail\" src=\"{first}\"></iframe>\n</body>\n</html>"
     );
     page
 }
