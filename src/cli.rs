@@ -7,6 +7,7 @@ mod check;
 mod columns;
 mod completions;
 mod config;
+mod data;
 mod dlq;
 mod exit;
 mod healthcheck;

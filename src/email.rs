@@ -20,6 +20,7 @@ mod trace;
 use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
+pub use lettre::{Address, message::Mailbox};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -29,7 +30,10 @@ pub use self::{
     mailboxes::Mailboxes,
     prepare::{MAX_ATTEMPTS, MAX_SIZE},
 };
-use crate::event::{Message, Priority};
+use crate::{
+    event::{Message, Priority},
+    mask,
+};
 
 /// A mail to be sent: who gets it, which template, with what data.
 ///
@@ -263,10 +267,11 @@ pub fn check_event(event: impl Into<Vec<u8>>) -> Result<Message, InvalidEmail> {
 /// Shows nothing of people and content.
 impl fmt::Debug for Email {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masked = |text: &Option<String>| text.as_deref().map(mask::text);
         f.debug_struct("Email")
-            .field("kind", &self.kind)
-            .field("id", &self.id)
-            .field("template", &self.template)
+            .field("kind", &masked(&self.kind))
+            .field("id", &masked(&self.id))
+            .field("template", &masked(&self.template))
             .field("priority", &self.priority)
             .field("recipients", &(self.to.len() + self.cc.len() + self.bcc.len()))
             .finish_non_exhaustive()

@@ -1,7 +1,7 @@
 //! Publishing mails from an application: [`Producer`].
 //!
 //! Owns the way of a mail from the application's hands to where it is safe: the in-sync replicas of its lane's topic.
-//! What a mail may hold is [`email`](crate::email)'s; the way through Kafka is [`publisher`]'s.
+//! What a mail may hold is [`email`](crate::email)'s; the way through Kafka is that of `publisher`.
 //!
 //! ```no_run
 //! use std::time::Duration;

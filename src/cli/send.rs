@@ -4,7 +4,6 @@
 
 mod arguments;
 mod book;
-mod data;
 mod gate;
 mod identity;
 mod lines;

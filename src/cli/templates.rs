@@ -3,7 +3,6 @@
 //! Needs neither brokers nor a relay: of the environment only `TEMPLATES_DIR` and `MAIL_*` are read.
 
 mod check;
-mod data;
 mod findings;
 mod list;
 mod mail;

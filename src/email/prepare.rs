@@ -10,6 +10,7 @@ use super::{Email, Expiry, InvalidEmail, Mailboxes, id, invalid::Problems, raw, 
 use crate::{
     compose,
     event::{self, MAX_EVENT_SIZE, Message, Priority, is_template_name, is_zero_time, kind_of, time},
+    mask,
 };
 
 /// Attempts that an application may ask for at the most: the largest `RETRY_MAX_ATTEMPTS_LIMIT`.
@@ -197,7 +198,10 @@ impl Prepared {
 /// Shows nothing of people and content.
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Prepared").field("id", &self.id).field("priority", &self.priority).finish_non_exhaustive()
+        f.debug_struct("Prepared")
+            .field("id", &mask::text(&self.id))
+            .field("priority", &self.priority)
+            .finish_non_exhaustive()
     }
 }
 

@@ -170,7 +170,7 @@ fn said(mailboxes: &Mailboxes) -> Vec<Mailbox> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_accepted_can_be_sent_as_it_was_said(email in emails()) {
@@ -208,6 +208,19 @@ proptest! {
         let mut value = event::encode(&message);
         if let Ok(prepared) = Prepared::from_event_at(value.clone(), &Defaults::default(), now()) {
             composes(&prepared)?;
+        }
+        let mut nameless: Value = serde_json::from_slice(&value).expect("JSON");
+        nameless["message"].as_object_mut().expect("an object").remove("id");
+        let pretty = serde_json::to_vec_pretty(&nameless).expect("JSON");
+        let named = Prepared::from_event_at(value.clone(), &Defaults::default(), now());
+        match Prepared::from_event_at(pretty, &Defaults::default(), now()) {
+            Ok(prepared) => {
+                composes(&prepared)?;
+                prop_assert!(named.is_ok() && prepared.id.len() == 36);
+                nameless["message"]["id"] = prepared.id.into();
+                prop_assert_eq!(serde_json::from_slice::<Value>(&prepared.value).expect("JSON"), nameless);
+            }
+            Err(_) => prop_assert!(named.is_err()),
         }
         value.truncate(cut.index(value.len()));
         prop_assert!(Prepared::from_event_at(value, &Defaults::default(), now()).is_err());

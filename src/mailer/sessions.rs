@@ -104,11 +104,10 @@ impl Sessions {
         let sessions = Arc::clone(self);
         spawn(async move {
             let opened = sessions.open(place, pass).await;
-            match opened.map(|opened| tell.send(opened)) {
-                Some(Ok(())) => {}
+            let Some(opened) = opened else { return sessions.balance() };
+            if let Err((held, _)) = tell.send(opened) {
                 // the caller has left
-                Some(Err((held, _))) => sessions.give(held),
-                None => sessions.balance(),
+                sessions.give(held);
             }
         });
         let (held, pass) = told.await.ok()?;
@@ -237,7 +236,9 @@ impl Sessions {
     pub(super) async fn close(self: &Arc<Self>) {
         self.ended.cancel();
         let idle = std::mem::take(&mut self.lock().idle);
-        idle.into_iter().for_each(|held| self.quit(held));
+        for held in idle {
+            self.quit(held);
+        }
         self.quits.close();
         self.quits.wait().await;
     }

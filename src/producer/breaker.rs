@@ -95,7 +95,7 @@ impl Asked<'_> {
     }
 
     /// Kafka has not answered in time.
-    pub(super) fn failed(mut self, trouble: Trouble, topic: &Arc<str>) {
+    pub(super) fn failed(mut self, trouble: &Trouble, topic: &Arc<str>) {
         let Some(leave) = self.leave.take() else { return };
         let opened = {
             let mut state = self.breaker.lock();

@@ -12,8 +12,8 @@ use crate::delay::Delays;
 
 /// Publishes in a row without an answer that open the circuit.
 pub(super) const FAILURES: u32 = 3;
-/// The first delay before a probe, and the longest.
-const PROBES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// The first delay before a probe, and the longest: it costs nobody anything.
+const PROBES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
 #[derive(Debug)]
 pub(super) struct Circuit {
@@ -92,7 +92,8 @@ impl Circuit {
 
     /// Kafka has not answered in time; whether nobody waits for it from now on, for the first time of this outage or again.
     pub(super) fn failed(&mut self, leave: Leave, trouble: Trouble, now: Instant) -> Option<Opened> {
-        if leave.epoch != self.epoch {
+        let Leave { epoch, .. } = leave;
+        if epoch != self.epoch {
             return None;
         }
         let (since, opened) = match &mut self.state {
@@ -113,9 +114,10 @@ impl Circuit {
 
     /// Nothing came of it, for a reason that is not Kafka's.
     pub(super) fn released(&mut self, leave: Leave) {
+        let Leave { epoch, trial } = leave;
         if let State::Trying(_, busy) = &mut self.state
-            && leave.trial
-            && leave.epoch == self.epoch
+            && trial
+            && epoch == self.epoch
         {
             *busy = false;
         }

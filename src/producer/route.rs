@@ -25,7 +25,7 @@ use crate::{
 /// Where mails go.
 pub(super) enum Route {
     /// To topics.
-    Kafka(Kafka),
+    Kafka(Box<Kafka>),
     /// Straight to the relay.
     #[cfg(feature = "smtp")]
     Smtp(Direct),
@@ -69,7 +69,7 @@ impl Route {
             Fallback::Smtp => "go straight by SMTP",
             Fallback::None => "are refused at once",
         };
-        Ok(Self::Kafka(Kafka {
+        Ok(Self::Kafka(Box::new(Kafka {
             breaker: Breaker::new(connector.clone(), Arc::clone(&topics[1]), meanwhile),
             publisher: Publisher::new(connector, limits),
             topics,
@@ -77,7 +77,7 @@ impl Route {
             refuse_when_full: limits.refuse_when_full,
             #[cfg(feature = "smtp")]
             fallback,
-        }))
+        })))
     }
 
     /// Sends a mail; `message_id` is its Message-ID as far as it is known here.
@@ -117,7 +117,14 @@ impl Route {
     /// Ends what it holds open.
     pub(super) async fn close(&self) {
         #[cfg(feature = "smtp")]
-        if let Self::Smtp(direct) | Self::Kafka(Kafka { fallback: Some(direct), .. }) = self {
+        let direct = match self {
+            Self::Smtp(direct) => Some(direct),
+            Self::Kafka(kafka) => kafka.fallback.as_ref(),
+            #[cfg(feature = "testing")]
+            Self::Memory(_) => None,
+        };
+        #[cfg(feature = "smtp")]
+        if let Some(direct) = direct {
             direct.close().await;
         }
     }
@@ -173,9 +180,9 @@ impl Kafka {
             // a quick answer that costs nobody time, and no reason to try again either; or our own bounds
             Published::NotStored(NotStored::Refused(_)) => drop(asked),
             Published::NotStored(NotStored::Full) if self.refuse_when_full => drop(asked),
-            Published::NotStored(NotStored::Full) => asked.failed(silence(None), topic),
-            Published::NotStored(NotStored::Late { trouble }) => asked.failed(silence(trouble.as_ref()), topic),
-            Published::Unknown(why) => asked.failed(silence(why.trouble()), topic),
+            Published::NotStored(NotStored::Full) => asked.failed(&silence(None), topic),
+            Published::NotStored(NotStored::Late { trouble }) => asked.failed(&silence(trouble.as_ref()), topic),
+            Published::Unknown(why) => asked.failed(&silence(why.trouble()), topic),
         }
     }
 

@@ -79,6 +79,19 @@ async fn a_template_is_shown_wide_narrow_and_as_text() {
 }
 
 #[tokio::test]
+async fn a_template_of_text_alone_that_needs_no_data_is_shown_without_a_sample() {
+    let templates = Templates::new(&[("note/text.txt.j2", "Just text.\n")]);
+    let preview = Preview::start(&templates).await;
+    let mut browser = Browser::start(1400, 900);
+    browser.open(&format!("{}/templates/note", preview.address));
+    browser.expect("document.getElementById('text').innerText.trim()", "Just text.");
+    browser.expect("document.getElementById('text').checkVisibility()", true);
+    browser.expect("document.getElementById('wide').checkVisibility()", false);
+    browser.expect(&format!("{FINDINGS}.includes('has no sample data')"), true);
+    browser.expect("document.getElementById('origin').textContent", "No sample.json");
+}
+
+#[tokio::test]
 async fn a_change_shows_by_itself_and_an_error_until_it_is_repaired() {
     let templates = trial();
     let preview = Preview::start(&templates).await;

@@ -9,6 +9,9 @@ use postlane::{
 };
 use serde_json::json;
 
+/// Longest time for which a test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A base for the lanes' topics, and the topics with so many partitions each.
 pub(crate) async fn lanes(cluster: &Cluster, partitions: i32, configs: &[(&str, &str)]) -> String {
     let base = unique("producer");

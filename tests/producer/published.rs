@@ -71,5 +71,5 @@ async fn a_topic_that_is_missing_is_said_and_not_made() {
     assert!(cluster.partitions(&base).await.map_or(true, |found| found.is_empty()), "it was made");
     // and it is found when it is there
     cluster.create_topic(&base, 1, &[]).await.expect("a topic");
-    producer.send(mail("a")).await.expect("sent");
+    let _ = producer.send(mail("a")).await.expect("sent");
 }

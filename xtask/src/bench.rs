@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: mails a second from a backlog, beside what the machine's SMTP alone can do, the memory that it
-//! takes, what the program takes while there is nothing to do, and how fast a file of events is published.
+//! takes, what the program takes while there is nothing to do, how long it takes to publish a mail, and how fast a file of
+//! events is published.
 //!
 //! Owns the plan of the rounds and the table. Each round measures postlane (or each of the programs named, in turn) and then
 //! `smtp-source` against the same `smtp-sink` with as many sessions and messages of the same size, so that all see the same
@@ -9,6 +10,7 @@ mod backlog;
 mod idle;
 mod memory;
 mod postfix;
+mod publish;
 mod send_file;
 mod service;
 
@@ -50,8 +52,11 @@ pub(crate) struct Arguments {
     /// Measure what it takes before and without any mail instead: size, start to ready, idle memory and CPU
     #[arg(long, conflicts_with = "memory")]
     idle: bool,
-    /// Measure `send --file` with as many lines as --mails says instead, beside kafka-console-producer
+    /// Measure how long applications wait for a mail to be safe in Kafka instead
     #[arg(long, conflicts_with_all = ["memory", "idle"])]
+    publish: bool,
+    /// Measure `send --file` with as many lines as --mails says instead, beside kafka-console-producer
+    #[arg(long, conflicts_with_all = ["memory", "idle", "publish"])]
     send_file: bool,
     /// Take this program instead of building the release one; several are measured in turn
     #[arg(long = "program", value_name = "PATH")]
@@ -63,6 +68,9 @@ pub(crate) struct Arguments {
 
 /// Measures, and prints a table.
 pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    if arguments.publish {
+        return publish::run(arguments.rounds).await;
+    }
     let programs = if arguments.programs.is_empty() {
         vec![cargo::build_release(arguments.target.as_deref()).await?]
     } else {

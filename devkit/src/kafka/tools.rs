@@ -13,7 +13,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::cluster::Cluster;
-use super::runtime::{CommandLine, Runtime};
+use super::runtime::Runtime;
 
 const TOOL_LIMIT: Duration = Duration::from_secs(120);
 /// A tool lives for a second or two: no time for the second compiler.
@@ -44,18 +44,45 @@ impl Cluster {
     /// # Errors
     /// When there is no Java to run it, when it fails (with what it wrote), or when it runs for more than two minutes.
     pub async fn tool(&self, class: &str, arguments: &[&str]) -> Result<Output> {
-        let line = self.line(&TOOL_JVM, class, arguments).await?;
-        run(class, line, Stdio::null()).await
+        let mut all = vec!["--bootstrap-server", self.bootstrap()];
+        all.extend(arguments);
+        self.tool_with(class, &all).await
     }
 
-    /// The same with a file on its standard input, for a tool that works for long. Needs Java; Docker does not do.
+    /// The same for a tool that is told the brokers in another way: with these arguments alone.
+    ///
+    /// # Errors
+    /// As [`tool`](Self::tool).
+    pub async fn tool_with(&self, class: &str, arguments: &[&str]) -> Result<Output> {
+        self.run_tool(&TOOL_JVM, class, arguments, Stdio::null()).await
+    }
+
+    /// The same with a file on its standard input, for a tool that works for long.
     ///
     /// # Errors
     /// As [`tool`](Self::tool), and when the file cannot be read.
     pub async fn feed(&self, class: &str, arguments: &[&str], input: &Path) -> Result<Output> {
+        let mut all = vec!["--bootstrap-server", self.bootstrap()];
+        all.extend(arguments);
         let input = std::fs::File::open(input).with_context(|| format!("cannot read {}", input.display()))?;
-        let line = self.line(&LONG_TOOL_JVM, class, arguments).await?;
-        run(class, line, input.into()).await
+        self.run_tool(&LONG_TOOL_JVM, class, &all, input.into()).await
+    }
+
+    async fn run_tool(&self, jvm: &[&str], class: &str, arguments: &[&str], input: Stdio) -> Result<Output> {
+        let line = Runtime::get().await?.command_line(jvm, class, arguments, None);
+        let mut command = Command::new(&line.program);
+        command.args(&line.arguments).stdin(input).kill_on_drop(true);
+        let run = timeout(TOOL_LIMIT, command.output()).await;
+        let run = run.with_context(|| format!("{class} runs for more than {TOOL_LIMIT:?}"))?;
+        let run = run.with_context(|| format!("cannot run {}", line.program.display()))?;
+        let output = Output {
+            stdout: String::from_utf8_lossy(&run.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&run.stderr).into_owned(),
+        };
+        if !run.status.success() {
+            bail!("{class} failed ({}):\n{}{}", run.status, output.stdout, output.stderr);
+        }
+        Ok(output)
     }
 
     /// A shell script that runs such a tool, `--bootstrap-server` set, with the arguments that the script gets.
@@ -63,32 +90,11 @@ impl Cluster {
     /// # Errors
     /// When there is no Java to run it.
     pub async fn tool_script(&self, class: &str) -> Result<String> {
-        let line = self.line(&TOOL_JVM, class, &[]).await?;
+        let bootstrap = ["--bootstrap-server", self.bootstrap()];
+        let line = Runtime::get().await?.command_line(&TOOL_JVM, class, &bootstrap, None);
         let words = std::iter::once(line.program.as_os_str()).chain(line.arguments.iter().map(OsString::as_os_str));
         let words: Vec<String> =
             words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
         Ok(format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))
     }
-
-    async fn line(&self, jvm: &[&str], class: &str, arguments: &[&str]) -> Result<CommandLine> {
-        let mut all = vec!["--bootstrap-server", self.bootstrap()];
-        all.extend(arguments);
-        Ok(Runtime::get().await?.command_line(jvm, class, &all, None))
-    }
-}
-
-async fn run(class: &str, line: CommandLine, input: Stdio) -> Result<Output> {
-    let mut command = Command::new(&line.program);
-    command.args(&line.arguments).stdin(input).kill_on_drop(true);
-    let run = timeout(TOOL_LIMIT, command.output()).await;
-    let run = run.with_context(|| format!("{class} runs for more than {TOOL_LIMIT:?}"))?;
-    let run = run.with_context(|| format!("cannot run {}", line.program.display()))?;
-    let output = Output {
-        stdout: String::from_utf8_lossy(&run.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&run.stderr).into_owned(),
-    };
-    if !run.status.success() {
-        bail!("{class} failed ({}):\n{}{}", run.status, output.stdout, output.stderr);
-    }
-    Ok(output)
 }

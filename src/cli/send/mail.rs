@@ -5,11 +5,11 @@ use serde_json::json;
 
 use super::{
     arguments::{self, Arguments},
-    data,
     look::{Fault, Looker},
     one,
 };
 use crate::cli::{
+    data,
     exit::Exit,
     misconfigured,
     terminal::{complain, print},

@@ -13,10 +13,11 @@ use postlane::{
 
 use super::{
     super::{
+        data,
         exit::Exit,
         terminal::{complain, print},
     },
-    Source, data,
+    Source,
     mail::{self, Envelope},
     shown, unknown,
 };

@@ -11,7 +11,7 @@ use kafka_protocol::{
     messages::{InitProducerIdRequest, ProduceRequest, ProduceResponse, produce_request::TopicProduceData},
     protocol::VersionRange,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Trouble,
@@ -35,7 +35,7 @@ const ALL: i16 = -1;
 const OPENING: Duration = Duration::from_secs(5);
 
 /// Time for the answer to the question who we are; without one it goes on without.
-const IDENTITY: Duration = Duration::from_secs(2);
+const IDENTITY: Duration = Duration::from_secs(1);
 
 /// A connection that was idle for so long is not trusted: brokers end it after ten minutes, and what stands between may
 /// forget it without a word.
@@ -146,20 +146,24 @@ async fn ask_identity(connection: &mut wire::Connection) -> Identified {
         Err(error) => return Identified::Not { why: chain(&error), for_good: true },
     };
     let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(i32::MAX);
-    match timeout(IDENTITY, connection.call(version, &request)).await {
-        Ok(Ok(response)) => match ResponseError::try_from_code(response.error_code) {
-            None => Identified::As(Identity { id: response.producer_id.0, epoch: response.producer_epoch }),
-            Some(code) => {
-                let for_good = matches!(
-                    code,
-                    // brokers before 2.8 ask for IdempotentWrite on the cluster
-                    ResponseError::ClusterAuthorizationFailed | ResponseError::UnsupportedVersion
-                );
-                Identified::Not { why: code.to_string(), for_good }
+    let mut delays = Delays::doubling(FIRST_PAUSE, MAX_PAUSE);
+    let asked = timeout(IDENTITY, async {
+        loop {
+            let response = connection.call(version, &request).await?;
+            match ResponseError::try_from_code(response.error_code) {
+                None => return Ok(Ok(Identity { id: response.producer_id.0, epoch: response.producer_epoch })),
+                // the first one that asks makes a broker fetch a block of ids from the controller
+                Some(code) if code.is_retriable() => sleep(delays.advance()).await,
+                Some(code) => return Ok::<_, wire::Error>(Err(code)),
             }
-        },
+        }
+    });
+    match asked.await {
+        Ok(Ok(Ok(identity))) => Identified::As(identity),
+        // brokers before 2.8 ask for IdempotentWrite on the cluster
+        Ok(Ok(Err(code))) => Identified::Not { why: code.to_string(), for_good: true },
         Ok(Err(error)) => Identified::Not { why: chain(&error), for_good: false },
-        Err(_) => Identified::Not { why: format!("no answer within {IDENTITY:?}"), for_good: false },
+        Err(_) => Identified::Not { why: format!("none within {IDENTITY:?}"), for_good: false },
     }
 }
 

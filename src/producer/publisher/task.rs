@@ -19,7 +19,7 @@ use super::{
     NotStored, Published, Topic, Trouble,
     batch::{Batch, Identity, Stamp},
     link::{self, Identified, Link, LinkState, Opened, WriteError, Written},
-    verdict::{Verdict, verdict},
+    verdict::{Verdict, in_words, verdict},
 };
 use crate::{
     delay::Delays,
@@ -477,7 +477,7 @@ impl Task {
             self.ask_delays.reset();
             return batch.stored(&self.topic.name, answer.base_offset);
         };
-        let said = answer.error_message.as_ref().map_or_else(|| code.to_string(), |text| clean(text, &[]));
+        let said = answer.error_message.as_ref().map_or_else(|| in_words(code), |text| clean(text, &[]));
         let why = format!("topic {} partition {}: {said}", self.topic.name, batch.partition);
         debug!(why, code = answer.error_code, "the broker refuses a batch");
         match verdict(code) {

@@ -62,6 +62,21 @@ pub(super) fn verdict(code: ResponseError) -> Verdict {
     }
 }
 
+/// What a code says to people, with its name.
+pub(super) fn in_words(code: ResponseError) -> String {
+    use ResponseError as E;
+    let words = match code {
+        E::NotEnoughReplicas => "fewer replicas are in sync than min.insync.replicas asks for",
+        E::NotEnoughReplicasAfterAppend | E::RequestTimedOut => "the replicas did not all acknowledge it in time",
+        E::MessageTooLarge | E::RecordListTooLarge => "larger than max.message.bytes of the topic allows",
+        E::TopicAuthorizationFailed => "this user may not write the topic",
+        E::NotLeaderOrFollower | E::LeaderNotAvailable => "the partition is moving to another broker",
+        E::InvalidRecord => "the broker, or what checks records there, does not take it",
+        _ => return code.to_string(),
+    };
+    format!("{words} ({code})")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -193,3 +193,24 @@ fn a_file_that_leads_to_itself_ends() {
     let survey = survey(&[("t/text.txt.j2", "{{ A }}{% include 't/text.txt.j2' %}{% extends 't/text.txt.j2' %}")]);
     assert_eq!(missing(&survey, json!({})), ["A t/text.txt.j2:1"]);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_source_makes_it_fail(pieces in proptest::collection::vec(proptest::sample::select(vec![
+        "{{", "}}", "{%", "%}", "{#", "#}", " ", "\n", "'", "\"", "\\", "é", "🦆", ".", "|", "(", ")", "=", ",", "-", "~", "9", "A", "A.b",
+        "block", "block a", "endblock", "macro m(x)", "endmacro", "if", "endif", "for x in", "endfor", "set", "with", "raw", "endraw",
+        "extends 't/text.txt.j2'", "include 't/text.txt.j2'", "from 't/html.html.j2' import m", "is", "not", "default", "super()",
+    ]), 0..60)) {
+        let source = pieces.concat();
+        let sources: BTreeMap<String, String> =
+            [("t/text.txt.j2".to_owned(), source.clone()), ("t/html.html.j2".to_owned(), source)].into();
+        let env = crate::template::engine::environment();
+        let usages = variables::usages(&env, &sources, &["t/text.txt.j2".to_owned(), "t/html.html.j2".to_owned()]);
+        let lines = sources["t/text.txt.j2"].matches('\n').count() + 1;
+        for usage in usages {
+            proptest::prop_assert!((1..=lines).contains(&usage.line), "{:?}", usage);
+        }
+    }
+}

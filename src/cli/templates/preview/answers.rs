@@ -141,7 +141,14 @@ impl Preview {
                 error: format!("expected a JSON object: {error}"),
                 line: Some(error.line()).filter(|line| *line > 0),
             })?;
-        let outcome = findings::of_template(survey, &self.settings, name, data.as_ref());
+        let mut outcome = findings::of_template(survey, &self.settings, name, data.as_ref());
+        if data.is_none() && survey.sample_text(name).is_none() {
+            // many a template needs no data at all
+            let tried = findings::of_template(survey, &self.settings, name, Some(&Data::new()));
+            if tried.mail.is_some() {
+                (outcome.rendered, outcome.mail) = (tried.rendered, tried.mail);
+            }
+        }
         let message = Envelope::placeholder().message(name, &Data::new(), &self.settings);
         let sender = message.from.as_ref().or(self.settings.from.as_ref());
         let mut shown = Shown {

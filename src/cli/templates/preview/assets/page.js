@@ -30,9 +30,7 @@ async function ask(path, wish) {
   return { good: answer.ok, value: await answer.json() };
 }
 
-async function loadList() {
-  const { good, value } = await ask("/api/templates");
-  if (!good) throw new Error(value.error);
+function showList(value) {
   watched = value.dir !== null;
   byId("dir").textContent = value.dir ?? "built in";
   const names = value.templates.map((template) => template.name);
@@ -57,14 +55,17 @@ async function loadList() {
     }),
   );
   version = value.version;
-  return value.findings;
 }
 
 async function load() {
   const turn = ++latest;
   try {
-    const general = await loadList();
+    const list = await ask("/api/templates");
     if (turn !== latest) return;
+    if (!list.good) throw new Error(list.value.error);
+    showList(list.value);
+    const general = list.value.findings;
+    reached(true);
     if (current === null) return void findings(general);
     const { good, value } = await ask("/api/render", { template: current, data: edited.get(current) ?? null });
     if (turn !== latest) return;
@@ -76,8 +77,6 @@ async function load() {
     } else {
       findings([{ result: "fail", path: current, detail: value.error }, ...general]);
     }
-    reached(true);
-    document.documentElement.dataset.version = version;
   } catch (error) {
     // the stream of events says when the program is back
     console.error(error);
@@ -99,6 +98,7 @@ function show(value, general) {
   const eml = byId("eml");
   if (value.mail === null) eml.removeAttribute("href");
   else eml.href = `/rendered/${value.id}/mail.eml`;
+  byId("panes").dataset.only = value.parts.includes("html") ? "" : "text";
   frame("wide");
   frame("narrow");
   missing(byId("wide").parentElement, "html", value.html === null);

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::cli::{exit::Exit, terminal::complain};
+use super::{exit::Exit, terminal::complain};
 
 /// Most that is read in bytes: no event holds more.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -20,7 +20,7 @@ pub(super) fn read(argument: &str) -> Result<Map<String, Value>, Exit> {
         Some(file) => File::open(file).and_then(limited),
     };
     let wrong = |why: &dyn std::fmt::Display| {
-        complain(format_args!("--data: {why}; nothing was sent"));
+        complain(format_args!("--data: {why}"));
         Exit::Usage
     };
     let text = text.map_err(|error| wrong(&format_args!("{argument}: {error}")))?;
