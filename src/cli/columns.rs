@@ -26,8 +26,13 @@ impl Column {
         Self { title, least, right: false, rank }
     }
 
+    /// One that is never cut.
+    pub(super) const fn whole(title: &'static str, rank: u8) -> Self {
+        Self { title, least: usize::MAX, right: false, rank }
+    }
+
     pub(super) const fn number(title: &'static str, rank: u8) -> Self {
-        Self { title, least: title.len(), right: true, rank }
+        Self { title, least: usize::MAX, right: true, rank }
     }
 }
 
@@ -129,15 +134,15 @@ impl Layout {
             let text = if self.cut { cut(&cell.text, *room) } else { cell.text };
             let pad = room.saturating_sub(width(&text));
             let (before, after) = if column.right { (pad, 0) } else { (0, pad) };
-            if !text.is_empty() {
+            if text.is_empty() {
+                pending += before;
+            } else {
                 let _ = write!(out, "{:1$}", "", pending + before);
                 match cell.tone.filter(|_| self.colours) {
                     Some(tone) => _ = write!(out, "\x1b[{}m{text}\x1b[0m", tone.colour()),
                     None => out.push_str(&text),
                 }
                 pending = 0;
-            } else {
-                pending += before;
             }
             pending += after + GAP;
         }
@@ -162,7 +167,7 @@ mod tests {
     use super::*;
 
     const COLUMNS: [Column; 4] = [
-        Column::text("PLACE", 5, 0),
+        Column::whole("PLACE", 0),
         Column::text("TEMPLATE", 8, 1),
         Column::number("TRIES", 2),
         Column::text("MORE", 4, 3),
@@ -201,8 +206,8 @@ PLACE    TEMPLATE      TRIES  MORE
 10:1234  x                    y
 "
         );
-        assert_eq!(shown(Some(24)), "PLACE    TEMPLATE\n0:1      password-rese…\n10:1234  x\n");
-        for width in 8..60 {
+        assert_eq!(shown(Some(21)), "PLACE    TEMPLATE\n0:1      password-r…\n10:1234  x\n");
+        for width in 18..60 {
             let widest = shown(Some(width)).lines().map(super::width).max().unwrap_or_default();
             assert!(widest < width, "{widest} of {width}");
         }

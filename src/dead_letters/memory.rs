@@ -50,6 +50,18 @@ impl Marks {
         Ok(Self { partitions })
     }
 
+    /// Letters of a partition that were not sent back, of those from `start` up to `end`. Gaps in its log may count as letters.
+    pub fn waiting(&self, partition: i32, start: i64, end: i64) -> i64 {
+        let Some((offset, snapshot)) = self.partitions.get(&partition) else { return (end - start).max(0) };
+        match snapshot {
+            None => end - start.max(*offset),
+            Some(it) => {
+                let remembered = it.unsettled.range(start.min(it.end)..).count();
+                i64::try_from(remembered).unwrap_or(i64::MAX) + (end - start.max(it.end)).max(0)
+            }
+        }
+    }
+
     /// Whether the letter was sent back.
     pub fn contains(&self, place: Place) -> bool {
         let Some((offset, snapshot)) = self.partitions.get(&place.partition) else { return false };

@@ -207,8 +207,10 @@ impl Redrive {
     /// Sends what is meant, until the end or until `stop` is cancelled; then what is on its way is still finished.
     pub async fn send(mut self, stop: &CancellationToken, mut progress: impl FnMut(Progress)) -> (Summary, Stop) {
         let mut summary = Summary::default();
-        if let Err(error) = self.claim().await {
-            return (summary, Stop::Error(error));
+        match stop.run_until_cancelled(self.claim()).await {
+            None => return (summary, Stop::Interrupted),
+            Some(Err(error)) => return (summary, Stop::Error(error)),
+            Some(Ok(())) => {}
         }
         let end = self.send_all(stop, &mut summary, &mut progress).await.unwrap_or_else(Stop::Error);
         let released = match end {

@@ -217,14 +217,22 @@ proptest! {
         second in proptest::collection::btree_set(0..400_i64, 0..200),
     ) {
         let mut memory = seen(&Kept::new(), 300, 4096);
-        first.iter().for_each(|offset| memory.settle(at(*offset)));
+        for offset in &first {
+            memory.settle(at(*offset));
+        }
         // letters come in between
         let mut memory = seen(&kept(&memory), 400, 4096);
         for offset in 0..400 {
             prop_assert_eq!(memory.is_waiting(at(offset)), !first.contains(&offset));
         }
-        second.iter().for_each(|offset| memory.settle(at(*offset)));
+        for offset in &second {
+            memory.settle(at(*offset));
+        }
         let marks = Marks::new(&kept(&memory), &ends(400)).expect("ours");
+        for start in [0, 150, 350] {
+            let waiting = (start..400).filter(|offset| !first.contains(offset) && !second.contains(offset)).count();
+            prop_assert_eq!(usize::try_from(marks.waiting(0, start, 400)), Ok(waiting));
+        }
         for offset in 0..400 {
             prop_assert_eq!(marks.contains(at(offset)), first.contains(&offset) || second.contains(&offset));
         }

@@ -11,7 +11,7 @@ fn quoted_programs_are_quoted_word_for_word() {
     for (document, least) in DOCUMENTS {
         let text = fs::read_to_string(repository.join(document)).expect("a document");
         let quotations = quotations(&text);
-        assert!(quotations.len() >= least, "{document} quotes only {:?}", quotations);
+        assert!(quotations.len() >= least, "{document} quotes only {quotations:?}");
         for (file, block) in quotations {
             let source = fs::read_to_string(repository.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
             assert!(source.contains(block), "{document} says that this is in {file}:\n{block}");
@@ -35,4 +35,23 @@ fn quotations(text: &str) -> Vec<(&str, &str)> {
 fn a_quotation_is_the_block_behind_the_file() {
     let text = "Text.\n\nFrom [a/b.go](../a/b.go):\n\n```go\none\n\ntwo\n```\n\nFrom [c](c): not a block\n";
     assert_eq!(quotations(text), [("a/b.go", "one\n\ntwo")]);
+}
+
+#[test]
+fn the_table_of_errors_has_all_of_them() {
+    let source = include_str!("../../src/producer/error.rs");
+    let (_, rest) = source.split_once("pub enum SendError {").expect("the errors");
+    let (variants, _) = rest.split_once("\n}").expect("their end");
+    let names = variants.lines().filter_map(|line| {
+        let line = line.strip_prefix("    ")?;
+        let end = line.find(|c: char| !c.is_alphanumeric())?;
+        line.starts_with(char::is_uppercase).then(|| &line[..end])
+    });
+    let names: Vec<&str> = names.collect();
+    assert!(names.len() >= 9, "{names:?}");
+    let document = include_str!("../../docs/migrating.md");
+    for name in names {
+        let listed = document.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{name}`")));
+        assert!(listed, "{name} is not in docs/migrating.md");
+    }
 }

@@ -116,7 +116,7 @@ async fn a_letter_that_its_lane_refuses_is_told_and_holds_up_no_other() {
     let bed = quiet().await;
     bed.cluster.delete_topic(&bed.names.normal).await.expect("deleted");
     bed.cluster.create_topic(&bed.names.normal, 1, &[("max.message.bytes", "3000")]).await.expect("a topic");
-    let noise: String = (1..3000_u32).map(|it| format!("{:x}", it.wrapping_mul(2_654_435_761))).collect();
+    let noise: Vec<u32> = (1..3000_u32).map(|it| it.wrapping_mul(2_654_435_761)).collect();
     let large = event_with("large", "a@b.c", &json!({"data": {"body": noise}}));
     bury(&bed, vec![letter(&bed, 1, &mail(1)), letter(&bed, 2, &large), letter(&bed, 3, &mail(3))]).await;
     let outcome = redrive(&bed, &["--all"], 1).await;

@@ -27,7 +27,7 @@ async fn measured(bed: &Bed, arguments: &[&str]) -> (usize, usize) {
         loop {
             match stdout.read(&mut buffer).await.expect("readable") {
                 0 => return lines,
-                count => lines += buffer[..count].iter().filter(|byte| **byte == b'\n').count(),
+                count => lines += buffer[..count].split(|byte| *byte == b'\n').count() - 1,
             }
         }
     });

@@ -37,6 +37,7 @@ Examples:
   postlane dlq list --reason rejected --domain example.com --since 2h
   # how many of each template are waiting, with jq
   postlane dlq list --waiting --json | jq -r .template | sort | uniq -c")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     choice: Choice,
@@ -83,14 +84,11 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
         if !filter.takes(&letter) || (arguments.waiting && is_back) {
             continue;
         }
-        match &mut newest {
-            Some(newest) => newest.add(&letter, list.render(&letter)),
-            None => {
-                let row = list.render(&letter);
-                if let Err(Closed(exit)) = list.add(row) {
-                    return Ok(exit);
-                }
-            }
+        let row = list.render(&letter);
+        if let Some(newest) = &mut newest {
+            newest.add(&letter, row);
+        } else if let Err(Closed(exit)) = list.add(row) {
+            return Ok(exit);
         }
     }
     for row in newest.map(Newest::sorted).unwrap_or_default() {

@@ -28,12 +28,12 @@ const SAMPLE: usize = 500;
 
 /// The columns of `--dry-run`.
 const COLUMNS: [Column; 6] = [
-    Column::text("PLACE", 5, 0),
-    Column::text("FAILED AT (UTC)", 11, 3),
-    Column::text("REASON", 8, 1),
-    Column::text("TEMPLATE", 8, 2),
+    Column::whole("PLACE", 0),
+    Column::whole("FAILED AT (UTC)", 3),
+    Column::text("REASON", 16, 2),
+    Column::text("TEMPLATE", 12, 1),
     Column::text("GOES TO", 12, 0),
-    Column::text("NOTE", 20, 0),
+    Column::text("NOTE", 30, 0),
 ];
 
 #[derive(Debug, Args)]
@@ -44,6 +44,7 @@ Examples:
   postlane dlq redrive --template welcome
   postlane dlq redrive 0:1742 2:88
   postlane dlq redrive --all --rate 50/s --yes")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(in crate::cli) struct Arguments {
     #[command(flatten)]
     choice: Choice,
@@ -95,7 +96,10 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
     for place in &plan.missing {
         complain(format_args!("there is no letter at {place}"));
     }
-    let missing = if plan.missing.is_empty() { Exit::Done } else { Exit::Failed };
+    // who names a letter wants that one
+    let named = !arguments.choice.places.is_empty();
+    let refused = plan.skipped.keys().any(|word| *word != Skip::SentBack.word());
+    let incomplete = if named && (refused || !plan.missing.is_empty()) { Exit::Failed } else { Exit::Done };
     if !(arguments.json && arguments.dry_run) {
         tell(&plan, arguments);
     }
@@ -108,9 +112,9 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
     }
     if arguments.dry_run || plan.chosen == 0 {
         if arguments.json && !arguments.dry_run {
-            return Ok(report(&Summary::default(), &plan, &Stop::End).map_or_else(|Closed(exit)| exit, |()| missing));
+            return Ok(report(&Summary::default(), &plan, &Stop::End).map_or_else(|Closed(exit)| exit, |()| incomplete));
         }
-        return Ok(missing);
+        return Ok(incomplete);
     }
     if !arguments.yes && !confirmed(plan.chosen) {
         complain("nothing was sent");
@@ -122,7 +126,7 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
     let (summary, end) = redrive.send(&stop, |progress| bar.show(progress)).await;
     bar.clear();
     let exit = outcome(&summary, &plan, end, signals.as_ref().ok().and_then(|it| it.get().copied()), arguments.json);
-    Ok(if exit == Exit::Done { missing } else { exit })
+    Ok(if exit == Exit::Done { incomplete } else { exit })
 }
 
 type Caught = std::sync::Arc<std::sync::OnceLock<Exit>>;
@@ -284,14 +288,16 @@ impl<'a> Table<'a> {
                 });
                 return self.out.put(&format!("{line}\n"));
             }
-            let row = self.row(letter, verdict);
-            match &self.layout {
-                Some(layout) => self.out.put(&layout.row(&row)),
-                None => {
-                    self.rows.push(row);
-                    if self.rows.len() < SAMPLE { Ok(()) } else { self.lay_out() }
-                }
+            // where nobody has named it, it is no news
+            if *verdict == Err(Skip::SentBack) && self.arguments.choice.places.is_empty() {
+                return Ok(());
             }
+            let row = self.row(letter, verdict);
+            if let Some(layout) = &self.layout {
+                return self.out.put(&layout.row(&row));
+            }
+            self.rows.push(row);
+            if self.rows.len() < SAMPLE { Ok(()) } else { self.lay_out() }
         };
         let mut add = add;
         self.closed = add();

@@ -99,13 +99,11 @@ fn whereabouts(desk: &Desk, place: Place) -> String {
 }
 
 fn raw(letter: &Letter, out: &mut Out) -> Result<Exit, Closed> {
-    match &letter.record.value {
-        Some(value) => out.put_bytes(value).map(|()| Exit::Done),
-        None => {
-            complain(format_args!("{} has no value", letter.place()));
-            Ok(Exit::Failed)
-        }
+    if let Some(value) = &letter.record.value {
+        return out.put_bytes(value).map(|()| Exit::Done);
     }
+    complain(format_args!("{} has no value", letter.place()));
+    Ok(Exit::Failed)
 }
 
 fn eml(letter: &Letter, kitchen: &Kitchen, out: &mut Out) -> Result<Exit, Closed> {

@@ -14,16 +14,16 @@ use crate::cli::{
 
 /// The columns of a list.
 pub(super) const COLUMNS: [Column; 11] = [
-    Column::text("PLACE", 5, 0),
-    Column::text("FAILED AT (UTC)", 19, 0),
+    Column::whole("PLACE", 0),
+    Column::whole("FAILED AT (UTC)", 0),
     Column::text("REASON", 16, 0),
     Column::text("STAGE", 8, 6),
     Column::text("TEMPLATE", 12, 2),
     Column::text("RECIPIENTS", 12, 3),
     Column::number("TRIES", 7),
-    Column::text("SMTP", 3, 5),
+    Column::text("SMTP", 9, 5),
     Column::text("BACK", 4, 1),
-    Column::text("CAME FROM", 10, 8),
+    Column::text("CAME FROM", 20, 8),
     Column::text("ID", 36, 9),
 ];
 

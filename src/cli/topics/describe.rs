@@ -1,11 +1,14 @@
 //! `postlane topics describe`: the lanes and the dead letters as they are now.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 use postlane::{
     config::Kafka,
+    dead_letters::Desk,
     kafka::{
         client::Connector,
-        topics::{Overview, PartitionView, Role, TopicView, overview},
+        topics::{self, Overview, PartitionView, Role, TopicView, overview},
     },
 };
 use serde_json::{Value, json};
@@ -46,7 +49,7 @@ Examples:
   postlane topics describe
   postlane topics describe --partitions
   # the lag of the lanes together
-  postlane topics describe --json | jq '[.topics[] | select(.role == \"lane\") | .lag] | add'")]
+  postlane topics describe --json | jq '[.topics[0:3][].lag] | add'")]
 pub(in crate::cli) struct Arguments {
     /// One line for each partition
     #[arg(long)]
@@ -64,7 +67,7 @@ pub(super) fn run(arguments: &Arguments, kafka: &Kafka) -> Exit {
             return Exit::Config;
         }
     };
-    let seen = match runtime::block_on(overview(&connector, kafka)) {
+    let seen = match runtime::block_on(look(&connector, kafka)) {
         Ok(Ok(seen)) => seen,
         Ok(Err(error)) => {
             complain(format_args!("{:#}", anyhow::Error::new(error)));
@@ -83,6 +86,24 @@ pub(super) fn run(arguments: &Arguments, kafka: &Kafka) -> Exit {
         complain(format_args!("not told: {why}"));
     }
     exit
+}
+
+/// The topics, and of the dead letters what our own notes say: Kafka counts all from the first that still waits.
+async fn look(connector: &Connector, kafka: &Kafka) -> Result<Overview, topics::Error> {
+    let mut seen = overview(connector, kafka).await?;
+    let marks = match Desk::open(kafka).await {
+        Ok(desk) => desk.marks().await.ok(),
+        // it was said why already
+        Err(_) => None,
+    };
+    for topic in seen.topics.iter_mut().filter(|topic| topic.role == Role::DeadLetters) {
+        for partition in &mut topic.partitions {
+            if let (Some(marks), Some((start, end))) = (&marks, partition.ends) {
+                partition.lag = Some(marks.waiting(partition.index, start, end));
+            }
+        }
+    }
+    Ok(seen)
 }
 
 fn lane(kafka: &Kafka, topic: &TopicView) -> &'static str {
@@ -126,7 +147,7 @@ fn table(seen: &Overview, partitions: bool, kafka: &Kafka, terminal: Terminal) -
             let (start, end) = if terminal.colours { ("\x1b[33m", "\x1b[0m") } else { ("", "") };
             // a finding names its topic itself
             let named = if remark.contains(&*topic.name) { String::new() } else { format!("{}: ", topic.name) };
-            text.push_str(&format!("{start}note{end}  {named}{remark}\n"));
+            let _ = writeln!(text, "{start}note{end}  {named}{remark}");
         }
     }
     text

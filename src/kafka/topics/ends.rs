@@ -60,11 +60,11 @@ pub async fn offsets_at(
     Ok(answers.filter(|(_, offset)| *offset >= 0).map(|((_, partition), offset)| (partition, offset)).collect())
 }
 
-/// The partitions of these topics that each leader is asked for.
-fn by_leader<'a, 'b>(
-    cluster: &'a Cluster,
-    topics: &[&'b str],
-) -> Result<Vec<(&'a Broker, Vec<(&'b str, i32)>)>, Error> {
+/// A leader, and the partitions that it is asked for.
+type Asked<'a, 'b> = (&'a Broker, Vec<(&'b str, i32)>);
+
+/// The partitions of these topics by their leader.
+fn by_leader<'a, 'b>(cluster: &'a Cluster, topics: &[&'b str]) -> Result<Vec<Asked<'a, 'b>>, Error> {
     let mut by_leader: BTreeMap<i32, Vec<(&str, i32)>> = BTreeMap::new();
     for &topic in topics {
         for partition in cluster.topic(topic).into_iter().flat_map(|topic| &topic.partitions) {

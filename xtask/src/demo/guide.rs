@@ -22,6 +22,9 @@ const TOOLS: [(&str, &str); 4] = [
     ("kafka-console-consumer.sh", "org.apache.kafka.tools.consumer.ConsoleConsumer"),
 ];
 
+/// Headings, and commands that are indented.
+const GUIDE: &str = include_str!("guide.txt");
+
 /// The variables of whoever wants to talk to what is running, and where the programs are.
 pub(super) struct Surroundings {
     pub(super) variables: Vec<(&'static str, String)>,
@@ -63,11 +66,9 @@ pub(super) fn print(progress: &Progress, folder: &Folder, names: &Names) {
     progress.heading("Everything runs until Ctrl-C. In another terminal, in this folder, first:");
     progress.line("");
     progress.line(format_args!("  . {}", folder.shown("env")));
-    for (title, commands) in sections(folder, names) {
-        progress.heading(title);
-        for command in commands {
-            progress.line(format_args!("  {command}"));
-        }
+    for line in GUIDE.lines() {
+        let line = filled(line, folder, names);
+        if line.is_empty() || line.starts_with(' ') { progress.line(line) } else { progress.heading(line) }
     }
     progress.line("");
     progress.line(format_args!(
@@ -81,55 +82,10 @@ pub(super) fn print(progress: &Progress, folder: &Folder, names: &Names) {
     progress.heading("What happens");
 }
 
-fn sections(folder: &Folder, names: &Names) -> Vec<(&'static str, Vec<String>)> {
-    let reset = "templates/password-reset/text.txt.j2";
-    let (broken, venv, log) = (folder.shown(reset), folder.shown("venv"), folder.shown("postlane.log"));
-    let python = "examples/clients/python";
-    let link = r#"{"Link":"https://example.com/reset?token=1"}"#;
-    let Names { group, dead_letters, .. } = names;
-    let lines = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect::<Vec<_>>();
-    vec![
-        (
-            "Publish, from the shell, Rust, Go, Node and Python",
-            lines(&[
-                r#"postlane send --to you@example.com --template welcome --data '{"Name":"You"}'"#,
-                "cargo run --example publish -- you@example.com",
-                "(cd examples/clients/go-franz && go run . you@example.com)",
-                "(cd examples/clients/go-kafka-go && go run . you@example.com)",
-                "(cd examples/clients/node && npm ci && node publish.js you@example.com)",
-                &format!("python3 -m venv {venv} && {venv}/bin/pip install -q -r {python}/requirements.txt"),
-                &format!("{venv}/bin/python {python}/publish.py you@example.com"),
-            ]),
-        ),
-        (
-            "Break a template, find the dead letter, repair, send it back",
-            lines(&[
-                &format!("sed 's/Link/Lnik/' {reset} > {broken}    # postlane is started again below"),
-                "postlane templates check",
-                &format!(
-                    "postlane send --to you@example.com --template password-reset --data '{link}' --priority high"
-                ),
-                "postlane dlq list",
-                "postlane dlq show 0:0    # partition and offset, from the list",
-                &format!("cp {reset} {broken}"),
-                "postlane dlq redrive --dry-run",
-                "postlane dlq redrive",
-            ]),
-        ),
-        (
-            "Look at it",
-            lines(&[
-                "postlane templates preview",
-                "postlane topics describe",
-                "postlane check",
-                "curl -s $HTTP_ADDR/readyz",
-                "curl -s $HTTP_ADDR/metrics | grep -v '^#'",
-                &format!("tail -f {log}"),
-                &format!("kafka-consumer-groups.sh --describe --group {group}"),
-                &format!("kafka-console-consumer.sh --topic {dead_letters} --from-beginning    # until Ctrl-C"),
-            ]),
-        ),
-    ]
+/// A line of the guide with the names of this demo.
+fn filled(line: &str, folder: &Folder, names: &Names) -> String {
+    let folder = folder.shown.display().to_string();
+    line.replace("FOLDER", &folder).replace("DEAD_LETTERS", &names.dead_letters).replace("GROUP", &names.group)
 }
 
 #[cfg(test)]
@@ -146,12 +102,8 @@ mod tests {
     #[test]
     fn the_files_that_the_commands_name_are_there() {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
-        let folder = Folder { path: "target/demo".into(), shown: "target/demo".into() };
-        let all: Vec<String> =
-            sections(&folder, &Names::unique()).into_iter().flat_map(|(_, commands)| commands).collect();
-        let named: Vec<&str> = all
-            .iter()
-            .flat_map(|command| command.split_whitespace())
+        let named: Vec<&str> = GUIDE
+            .split_whitespace()
             .filter(|word| word.starts_with("examples/") || word.starts_with("templates/"))
             .collect();
         assert!(named.len() > 5, "{named:?}");

@@ -78,6 +78,9 @@ impl Playground {
             ("MAIL_FROM", "Usual Store <noreply@usualstore.com>".to_owned()),
             ("TEMPLATES_DIR", templates.display().to_string()),
             ("HTTP_ADDR", http_address()?.to_string()),
+            // What the topics were made with, so that nothing differs from what is wanted.
+            ("KAFKA_TOPIC_PARTITIONS", PARTITIONS.to_string()),
+            ("KAFKA_DLQ_RETENTION", "7d".to_owned()),
         ];
         let mut builder =
             service(&stage.program, &stage.cluster, &stage.names, &stage.smtp).log_to(folder.path.join("postlane.log"));

@@ -149,16 +149,17 @@ impl Page {
     fn fact(&mut self, name: &str, value: &str) {
         let name = visible(name);
         let pad = self.names.saturating_sub(name.chars().count());
-        let (start, end) = match self.terminal.colours {
-            true => (format!("\x1b[{}m", Tone::Quiet.colour()), "\x1b[0m"),
-            false => (String::new(), ""),
+        let (start, end) = if self.terminal.colours {
+            (format!("\x1b[{}m", Tone::Quiet.colour()), "\x1b[0m")
+        } else {
+            (String::new(), "")
         };
         let _ = writeln!(self.out, "  {start}{name}{end}{:pad$}  {}", "", visible(value));
     }
 
     fn block(&mut self, text: &str) {
         for line in visible_lines(text).trim_end().lines() {
-            let _ = writeln!(self.out, "  {line}");
+            let _ = writeln!(self.out, "{}", format!("  {line}").trim_end());
         }
     }
 }
