@@ -223,6 +223,48 @@ fn the_effective_configuration_reads_back() {
     assert_eq!(from_variables(variables).unwrap().effective(), config.effective());
 }
 
+fn producer(variables: &[(&str, &str)]) -> Result<Producer, ConfigError> {
+    producer_from_variables(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+}
+
+#[test]
+fn an_application_needs_only_what_its_mails_go_through() {
+    let brokers = ("KAFKA_BROKERS", "kafka:9092");
+    let relay = ("SMTP_HOST", "relay.example.com");
+    let settings = producer(&[brokers]).unwrap();
+    assert!(settings.smtp.is_none());
+    assert_eq!(settings.publish.timeout, Duration::from_secs(2));
+    assert_eq!(settings.publish.when_full, WhenFull::Wait);
+    assert!(producer(&[brokers, relay, ("FALLBACK", "smtp")]).unwrap().smtp.is_some());
+    assert!(producer(&[relay, ("KAFKA_ENABLED", "false")]).unwrap().smtp.is_some());
+    let wrong = |variables: &[(&str, &str)]| -> Vec<String> {
+        producer(variables).unwrap_err().0.into_iter().map(|problem| problem.variable).collect()
+    };
+    assert_eq!(wrong(&[]), ["KAFKA_BROKERS"]);
+    assert_eq!(wrong(&[brokers, ("FALLBACK", "smtp")]), ["SMTP_HOST"]);
+    assert_eq!(wrong(&[("KAFKA_ENABLED", "false")]), ["SMTP_HOST"]);
+    for (variable, value) in [
+        ("KAFKA_ENABLED", "perhaps"),
+        ("FALLBACK", "fax"),
+        ("PUBLISH_TIMEOUT", "0s"),
+        ("PUBLISH_TIMEOUT", "11m"),
+        ("PUBLISH_LINGER", "2s"),
+        ("PUBLISH_BUFFER_RECORDS", "0"),
+        ("PUBLISH_BUFFER_BYTES", "1"),
+        ("PUBLISH_WHEN_FULL", "drop"),
+        ("PUBLISH_CHECK_TEMPLATES", "maybe"),
+    ] {
+        assert_eq!(wrong(&[brokers, (variable, value)]), [variable], "{value}");
+    }
+    assert_eq!(producer(&[brokers, ("PUBLISH_LINGER", "0")]).unwrap().publish.linger, Duration::ZERO);
+}
+
+#[test]
+fn the_service_takes_its_mails_from_kafka() {
+    let error = with(&[("KAFKA_ENABLED", "false")]).unwrap_err().to_string();
+    assert!(error.contains("the service takes its mails from Kafka"), "{error}");
+}
+
 /// Every variable with the default that documents give for it: empty where it has none.
 fn documented_defaults() -> BTreeMap<String, String> {
     let effective: BTreeMap<&str, String> = with(&[]).unwrap().effective().into_iter().collect();
