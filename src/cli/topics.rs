@@ -22,7 +22,7 @@ pub(super) enum Command {
     #[command(after_help = "\
 Examples:
   postlane topics create
-  KAFKA_TOPIC_PARTITIONS=12 KAFKA_TOPIC_REPLICATION_FACTOR=3 postlane topics create")]
+  KAFKA_TOPIC_PARTITIONS=12 postlane topics create")]
     Create,
     /// Show the lanes and the dead letter topic: partitions, records, what waits, and where settings differ
     Describe(describe::Arguments),
