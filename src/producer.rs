@@ -142,7 +142,8 @@ impl Producer {
         Self { inner: Arc::new(Inner::new(Route::Memory(store), defaults, Duration::ZERO)) }
     }
 
-    /// Checks a mail and sends it; returns when it is safe, or at the latest after `PUBLISH_TIMEOUT`.
+    /// Checks a mail and sends it; returns when it is safe, or at the latest after `PUBLISH_TIMEOUT`, and where it then
+    /// goes straight by SMTP after `PUBLISH_SMTP_TIMEOUT` more.
     ///
     /// A call that is dropped takes the mail back, unless it is on the wire by then.
     ///
