@@ -3,6 +3,7 @@
 //! Owns what a person or a script says and sees. How a mail is checked, published and sent is the library's business.
 
 mod arguments;
+mod batches;
 mod book;
 mod gate;
 mod identity;

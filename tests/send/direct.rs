@@ -6,6 +6,7 @@ use crate::bed::{Ended, Program};
 
 async fn direct(server: &SmtpServer, more: &[&str]) -> Ended {
     let mut program = Program::new();
+    program.set("SMTP_FINAL_DOT_TIMEOUT", "300ms");
     program.set("SMTP_HOST", "127.0.0.1");
     program.set("SMTP_PORT", server.port());
     program.set("SMTP_ENCRYPTION", "none");
@@ -37,6 +38,18 @@ async fn the_status_tells_what_the_relay_said() {
         assert_eq!(ended.assert(status).out, "");
         assert!(!ended.err.contains("ann@example.com"), "{}", ended.err);
     }
+    // the relay has the mail and says nothing
+    let server = SmtpServer::builder().rule(on(Command::Dot).act(Action::silence())).start().await;
+    let ended = direct(&server, &["--id", "w7"]).await;
+    assert!(ended.assert(76).err.contains("--id w7"), "{}", ended.err);
+    assert_eq!(direct(&server, &["--json"]).await.assert(76).json()["result"], "unknown");
+    // one of two has it
+    let refusal = Action::reply(550, "5.1.1", "no such user");
+    let server = SmtpServer::builder().rule(on(Command::Rcpt).recipient("bob@example.com").act(refusal)).start().await;
+    let ended = direct(&server, &["--to", "bob@example.com", "--json"]).await;
+    assert_eq!(ended.assert(1).json()["result"], "failed");
+    assert!(ended.err.contains("1 of 2 recipients have the mail"), "{}", ended.err);
+
     let mut server = SmtpServer::builder().start().await;
     server.stop().await;
     assert!(direct(&server, &[]).await.assert(75).err.contains("not sent"));

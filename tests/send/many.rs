@@ -157,8 +157,10 @@ async fn what_cannot_be_done_is_said() {
         (&["send", "--file", "-", "--restart"], 2, "cannot be read again"),
         (&["send", "--file", &file], 78, "KAFKA_BROKERS is not set"),
         (&["send", "--file", &file, "--state", &file], 1, "is no state of `postlane send`"),
+        (&["send", "--file", &file, "--state", &file, "--restart"], 1, "is no state of `postlane send`"),
         (&["send", "--file", &file, "--state", "/nowhere/s"], 78, "KAFKA_BROKERS"),
         (&["send", "--file", &file, "--check", "--rejects", "/nowhere/r"], 1, "/nowhere/r cannot be written"),
+        (&["send", "--file", &file, "--check", "--rejects", &file], 2, "is the file that is sent"),
         (&["send", "--file", &file, "--rate", "fast"], 2, "expected a rate"),
         (&["send", "--file", &file, "--max-errors", "0"], 2, "--max-errors"),
         (&["send", "--restart", "--to", "a@b", "--template", "plain"], 2, "cannot be used with"),
@@ -169,4 +171,27 @@ async fn what_cannot_be_done_is_said() {
         assert!(ended.assert(status).err.contains(told), "{arguments:?}: {}", ended.err);
         assert_eq!(ended.out, "");
     }
+    assert_eq!(program.read("events"), events([1]), "nothing was written over it");
+}
+
+#[tokio::test]
+async fn settings_for_single_mails_do_not_turn_a_file_away_from_kafka() {
+    let mut bed = Bed::new().await;
+    let relay = devkit::smtp::SmtpServer::builder().start().await;
+    for (name, value) in [
+        ("KAFKA_ENABLED", "false"),
+        ("FALLBACK", "smtp"),
+        ("PUBLISH_WHEN_FULL", "error"),
+        ("PUBLISH_BUFFER_RECORDS", "1"),
+        ("SMTP_HOST", "127.0.0.1"),
+        ("SMTP_ENCRYPTION", "none"),
+        ("MAIL_FROM", "shop@example.com"),
+    ] {
+        bed.program.set(name, value);
+    }
+    bed.program.set("SMTP_PORT", relay.port());
+    let file = bed.program.write("events", &events(1..=500));
+    bed.program.run(&["send", "--file", &file]).await.assert(0);
+    bed.assert_once(Priority::Normal, ids(1..=500)).await;
+    assert!(relay.ledger().accepted().is_empty());
 }

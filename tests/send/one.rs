@@ -119,6 +119,8 @@ async fn what_is_wrong_is_named_by_its_option_and_nothing_is_sent() {
         assert_eq!(ended.out, "", "{options:?}");
         assert!(!ended.err.contains("example.com"), "no address is told: {}", ended.err);
     }
+    let object = program.run(&welcome(&["--cc", "x", "--json"])).await.assert(2).json();
+    assert_eq!((&object["result"], &object["problems"][0]["field"]), (&json!("invalid"), &json!("message.cc[0]")));
     let nobody = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
     assert!(nobody.is_err(), "nothing was connected");
 }

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{self, BufWriter, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -47,6 +48,13 @@ impl Rejects {
             Ok(file) => Ok(Self { file: BufWriter::new(file), path: path.to_owned(), waiting: BTreeMap::new() }),
             Err(source) => Err(Error::Rejects { path: path.to_owned(), source }),
         }
+    }
+
+    /// Whether it is this file.
+    pub(super) fn is(&self, path: &Path) -> bool {
+        let of = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let this = self.file.get_ref().metadata().map(of);
+        std::fs::metadata(path).map(of).is_ok_and(|other| this.is_ok_and(|this| this == other))
     }
 
     fn put(&mut self, number: u64, line: Vec<u8>) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! One mail: put together, checked, shown, published, or handed to the relay.
 
 use postlane::{Email, InvalidEmail, config::mail_from_variables, email::InvalidField};
+use serde_json::json;
 
 use super::{
     arguments::{self, Arguments},
@@ -39,19 +40,19 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
 
 fn sent(arguments: &Arguments) -> Result<Exit, Exit> {
     let email = email(&arguments.mail)?;
-    let event = email.to_event().map_err(|error| invalid(&error))?;
+    let event = email.to_event().map_err(|error| invalid(&error, arguments.json))?;
     let local = arguments.check || arguments.dry_run;
     if local || arguments.direct || std::env::var_os("TEMPLATES_DIR").is_some_and(|folder| !folder.is_empty()) {
         let settings = mail_from_variables(variables()).map_err(|error| misconfigured(&error))?;
         let look = Looker::new(settings).map_err(misplaced)?.look(&event, arguments.dry_run || arguments.direct);
-        let look = look.map_err(|fault| refused(&fault))?;
+        let look = look.map_err(|fault| refused(&fault, arguments.json))?;
         if arguments.dry_run {
             return Ok(print(&look.shown(arguments.format, arguments.json, &event), Exit::Done));
         }
         if arguments.check {
             let text = match (arguments.quiet, arguments.json) {
                 (true, _) => String::new(),
-                (false, true) => serde_json::json!({ "result": "checked", "id": look.id() }).to_string() + "\n",
+                (false, true) => json!({ "result": "checked", "id": look.id() }).to_string() + "\n",
                 (false, false) => "The mail is sound; nothing was sent.\n".to_owned(),
             };
             return Ok(print(&text, Exit::Done));
@@ -107,11 +108,16 @@ fn misplaced(error: impl std::fmt::Display) -> Exit {
 }
 
 /// Says what is wrong, by the options' names.
-pub(super) fn invalid(error: &InvalidEmail) -> Exit {
-    refused(&Fault(error.problems().to_vec()))
+pub(super) fn invalid(error: &InvalidEmail, json: bool) -> Exit {
+    refused(&Fault(error.problems().to_vec()), json)
 }
 
-fn refused(fault: &Fault) -> Exit {
+fn refused(fault: &Fault, json: bool) -> Exit {
+    if json {
+        let problem = |problem: &InvalidField| json!({ "field": problem.field, "problem": problem.problem });
+        let problems: Vec<_> = fault.0.iter().map(problem).collect();
+        let _ = print(&(json!({ "result": "invalid", "problems": problems }).to_string() + "\n"), Exit::Usage);
+    }
     for problem in &fault.0 {
         complain(named(problem));
     }

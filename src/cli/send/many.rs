@@ -90,7 +90,11 @@ impl Source {
             return Ok(Self { name, reader: Box::new(file), size: Some(found.len()), state, store: None });
         }
         let store = Store::open(path, state_path(arguments, path)).map_err(|error| not_resumed(&error))?;
-        let earlier = if arguments.file.restart { None } else { store.load().map_err(|error| not_resumed(&error))? };
+        let earlier = match store.load() {
+            // but what is no state is not written over
+            Ok(_) | Err(state::Error::Changed { .. }) if arguments.file.restart => None,
+            earlier => earlier.map_err(|error| not_resumed(&error))?,
+        };
         let state = match earlier {
             Some(state) => state,
             None => store.fresh(name_run()).map_err(|error| not_resumed(&error))?,
@@ -147,6 +151,10 @@ async fn send<P: Publish>(arguments: &Arguments, source: Source, publisher: P) -
         }
     }
     let rejects = match arguments.file.rejects.as_deref().map(Rejects::open).transpose() {
+        Ok(Some(rejects)) if arguments.file.path.as_deref().is_some_and(|events| rejects.is(events)) => {
+            complain(format_args!("--rejects: {} is the file that is sent", source.name));
+            return Exit::Usage;
+        }
         Ok(rejects) => rejects,
         Err(error) => {
             complain(error);

@@ -1,7 +1,7 @@
 //! The library's producer: made from the environment and the options, and used for one mail.
 
 use postlane::{
-    Producer,
+    Producer, mailer,
     producer::{BuildError, Receipt, SendError, Way},
     shutdown::Signals,
 };
@@ -19,15 +19,26 @@ use crate::cli::{
     variables,
 };
 
-/// A producer as the options want it. A file waits for Kafka, whatever `FALLBACK` says: a relay is no place for a million
-/// mails at once.
+/// What holds for a file whatever the environment says: a relay is no place for a million mails at once, and how many are on
+/// their way is bounded here already.
+const FOR_A_FILE: [(&str, &str); 5] = [
+    ("KAFKA_ENABLED", "true"),
+    ("FALLBACK", "none"),
+    ("PUBLISH_WHEN_FULL", "wait"),
+    ("PUBLISH_BUFFER_RECORDS", "10000"),
+    ("PUBLISH_BUFFER_BYTES", "64MiB"),
+];
+
+/// A producer as the options want it.
 pub(super) fn producer(arguments: &Arguments) -> Result<Producer, Exit> {
     let mut builder = Producer::builder().variables(variables());
     if arguments.direct {
         builder = builder.variable("KAFKA_ENABLED", "false");
     }
     if arguments.file.path.is_some() {
-        builder = builder.variable("FALLBACK", "none");
+        for (name, value) in FOR_A_FILE {
+            builder = builder.variable(name, value);
+        }
     }
     if std::env::var_os("TEMPLATES_DIR").is_some_and(|folder| !folder.is_empty()) {
         builder = builder.variable("PUBLISH_CHECK_TEMPLATES", "true");
@@ -70,9 +81,18 @@ pub(super) fn send(arguments: &Arguments, event: Vec<u8>) -> Result<Exit, Exit> 
                 };
                 Ok(print(&text, Exit::Done))
             }
-            Err(SendError::Invalid(error)) => Err(mail::invalid(&error)),
+            Err(SendError::Invalid(error)) => Err(mail::invalid(&error, arguments.json)),
             Err(error) => {
                 let exit = exit(&error);
+                if arguments.json {
+                    let result = match exit {
+                        Exit::Later => "later",
+                        Exit::Unknown => "unknown",
+                        _ => "failed",
+                    };
+                    let object = json!({ "result": result, "id": id, "error": error.to_string() });
+                    let _ = print(&(object.to_string() + "\n"), exit);
+                }
                 complain(format_args!("{:#}", anyhow::Error::new(error)));
                 if exit == Exit::Unknown {
                     complain(format_args!("sent again with --id {id} it is the same mail"));
@@ -86,6 +106,8 @@ pub(super) fn send(arguments: &Arguments, event: Vec<u8>) -> Result<Exit, Exit> 
 fn exit(error: &SendError) -> Exit {
     match error {
         SendError::Invalid(_) => Exit::Usage,
+        // some have it: the same mail again would be the second one for them
+        SendError::Smtp { error: mailer::Error::Partly(_), .. } => Exit::Failed,
         error if error.may_go_out() => Exit::Unknown,
         error if error.is_retriable() => Exit::Later,
         _ => Exit::Failed,

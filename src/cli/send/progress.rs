@@ -36,7 +36,7 @@ pub(super) struct Standing {
 /// The line at the bottom.
 #[derive(Debug)]
 pub(super) struct Progress {
-    terminal: Option<Terminal>,
+    wanted: bool,
     drawn: bool,
     last: Option<Instant>,
     /// Moments with what was published and settled then, for the rate.
@@ -46,8 +46,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Drawn where standard error is a terminal and it is wanted.
     pub(super) fn new(wanted: bool) -> Self {
-        let terminal = Terminal::stderr().filter(|_| wanted);
-        Self { terminal, drawn: false, last: None, past: std::collections::VecDeque::new() }
+        Self { wanted, drawn: false, last: None, past: std::collections::VecDeque::new() }
     }
 
     /// Says something that stays.
@@ -59,11 +58,12 @@ impl Progress {
 
     /// Draws it, unless that was done just before.
     pub(super) fn draw(&mut self, standing: &Standing) {
-        let Some(terminal) = self.terminal else { return };
         let now = Instant::now();
-        if self.last.is_some_and(|last| now.duration_since(last) < REDRAW) {
+        if !self.wanted || self.last.is_some_and(|last| now.duration_since(last) < REDRAW) {
             return;
         }
+        // its width may have changed
+        let Some(terminal) = Terminal::stderr() else { return };
         self.last = Some(now);
         self.past.push_back((now, standing.published, standing.bytes.map_or(0, |(done, _)| done)));
         while self.past.len() > 2 && self.past.get(1).is_some_and(|(at, ..)| now.duration_since(*at) >= RATE_WINDOW) {

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    batches::{self, Batch},
     book::{self, Book},
     gate::{Closed, Gate},
     identity::with_id,
@@ -30,10 +31,6 @@ const IN_FLIGHT: usize = 4096;
 const IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
 /// Lines that are begun beyond the lowest that is not settled.
 const LOOKAHEAD: u64 = 100_000;
-/// Lines and bytes that are read at once.
-const BATCH: (usize, usize) = (512, 256 * 1024);
-/// What is read stays so far ahead, in batches.
-const BATCHES: usize = 4;
 /// The state is saved, and progress looked at, this often.
 const SAVE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
@@ -140,7 +137,7 @@ impl<P: Publish> Run<P> {
         if let Err(error) = self.book.save() {
             return self.finish(End::Book(error));
         }
-        let mut batches = Some(read(lines));
+        let mut batches = Some(batches::read(lines));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut saved = Instant::now();
@@ -354,45 +351,6 @@ async fn publish<P: Publish>(publisher: &P, gate: &Gate, event: Vec<u8>, id: &st
     }
 }
 
-type Batch = std::io::Result<Vec<Line>>;
-
 async fn next(batches: &mut Option<mpsc::Receiver<Batch>>) -> Option<Batch> {
     batches.as_mut()?.recv().await
-}
-
-/// Reads on a thread of its own: a pipe may give nothing for hours. It ends with the file, or when nobody listens.
-fn read<R: Read + Send + 'static>(mut lines: Lines<R>) -> mpsc::Receiver<Batch> {
-    let (sender, receiver) = mpsc::channel(BATCHES);
-    std::thread::spawn(move || {
-        loop {
-            let (mut batch, mut bytes) = (Vec::new(), 0);
-            let mut ended = None;
-            while batch.len() < BATCH.0 && bytes < BATCH.1 && ended.is_none() {
-                match lines.next() {
-                    Ok(Some(line)) => {
-                        if let Content::Event(event) = &line.content {
-                            bytes += event.len();
-                        }
-                        batch.push(line);
-                        if !lines.has_more() {
-                            break;
-                        }
-                    }
-                    Ok(None) => ended = Some(None),
-                    Err(error) => ended = Some(Some(error)),
-                }
-            }
-            let closed = !batch.is_empty() && sender.blocking_send(Ok(batch)).is_err();
-            match ended {
-                Some(Some(error)) => {
-                    let _ = sender.blocking_send(Err(error));
-                    return;
-                }
-                Some(None) => return,
-                None if closed => return,
-                None => {}
-            }
-        }
-    });
-    receiver
 }
