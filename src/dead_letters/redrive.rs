@@ -152,7 +152,13 @@ impl Redrive {
                         self.sent.extend(letter.identity());
                     }
                 }
-                Found::Undecodable { from, to, .. } => self.undecodable += u64::try_from(to - from).unwrap_or(0),
+                // it waits: a later version may be able to read it
+                Found::Undecodable { partition, from, to, .. } => {
+                    for offset in from..to {
+                        self.memory.see(Place { partition, offset });
+                        self.undecodable += 1;
+                    }
+                }
             }
         }
         self.memory.seen_all();

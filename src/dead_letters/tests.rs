@@ -312,3 +312,10 @@ async fn a_scan_steps_over_what_it_cannot_decode_and_over_nothing_else() {
         assert_eq!(all(Scan::over([source(0, &records, broken, 12)])).await, told, "{broken:?}");
     }
 }
+
+#[tokio::test]
+async fn a_log_that_goes_on_and_brings_nothing_is_an_error() {
+    let mut scan = Scan::over([source(0, &[(0, 0)], &[], 5)]);
+    assert!(matches!(scan.next().await, Ok(Some(Found::Letter(_)))));
+    assert!(matches!(scan.next().await, Err(FetchError::Unavailable { .. })));
+}

@@ -3,11 +3,12 @@
 use std::process::Stdio;
 
 use devkit::kafka::Record;
+use postlane::dead_letters::{Desk, Place};
 use serde_json::{Value, json};
 
 use crate::{
     bed::{Bed, event_with},
-    letters::{bury, counts, dlq, letter, lines, mail, of, quiet, redrive, sent},
+    letters::{bury, counts, dlq, letter, lines, mail, of, quiet, redrive, sent, settings},
 };
 
 async fn places(bed: &Bed, filter: &[&str]) -> Vec<String> {
@@ -105,6 +106,9 @@ async fn what_is_no_letter_is_shown_as_such_and_stops_nothing() {
         ("unreadable", 2),
     ]);
     assert_eq!(outcome["skipped"], skipped);
+    let marks = Desk::open(&settings(&bed)).await.expect("a topic").marks().await.expect("told");
+    let waiting: Vec<i64> = (0..12).filter(|offset| !marks.contains(Place { partition: 0, offset: *offset })).collect();
+    assert_eq!(waiting, [0, 1, 3, 4, 5, 6, 7, 8, 10], "what was not sent is not remembered, decodable or not");
     assert_eq!(outcome["targets"], counts(&[(&bed.names.normal, 2), (&bed.names.high, 1)]));
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     bed::event_with,
-    letters::{bury, counts, dlq, in_lane, letter, mail, quiet, redrive, sent},
+    letters::{bury, counts, dlq, in_lane, letter, mail, quiet, redrive, sent, settings},
 };
 
 #[tokio::test]
@@ -149,13 +149,7 @@ async fn who_has_counted_before_another_has_sent_sends_nothing_and_changes_nothi
         numbers.map(|number| letter(&bed, number, &mail(usize::try_from(number).unwrap_or(0)))).collect()
     };
     bury(&bed, some(0..4)).await;
-    let command = bed.command(&[]);
-    let variables = command
-        .as_std()
-        .get_envs()
-        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())));
-    let settings = postlane::config::kafka_from_variables(variables.collect::<Vec<_>>()).expect("settings");
-    let desk = Desk::open(&settings).await.expect("a topic");
+    let desk = Desk::open(&settings(&bed)).await.expect("a topic");
     let mut first = Redrive::open(desk, Options::default()).await.expect("readable");
     assert_eq!(first.plan(|_, _| {}).await.expect("readable").chosen, 4);
 
