@@ -175,3 +175,15 @@ async fn the_topics_are_described_with_what_waits() {
     assert_eq!(code, Some(1));
     assert!(table.contains("does not exist"), "{table}");
 }
+
+#[tokio::test]
+async fn an_outcome_that_cannot_be_written_is_told_all_the_same() {
+    let bed = quiet().await;
+    bury(&bed, vec![letter(&bed, 1, &mail(1))]).await;
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let mut command = bed.command(&["dlq", "redrive", "--all", "--yes", "--json"]);
+    let output = command.stdout(full).output().await.expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("sent back 1 of 1"), "{said}");
+}
