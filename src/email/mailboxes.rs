@@ -122,6 +122,18 @@ impl<T: Into<Mailboxes>, const N: usize> From<[T; N]> for Mailboxes {
     }
 }
 
+impl<T: Clone + Into<Mailboxes>, const N: usize> From<&[T; N]> for Mailboxes {
+    fn from(list: &[T; N]) -> Self {
+        list.as_slice().into()
+    }
+}
+
+impl<T: Clone + Into<Mailboxes>> From<&Vec<T>> for Mailboxes {
+    fn from(list: &Vec<T>) -> Self {
+        list.as_slice().into()
+    }
+}
+
 impl<T: Clone + Into<Mailboxes>> From<&[T]> for Mailboxes {
     fn from(list: &[T]) -> Self {
         list.iter().cloned().collect()

@@ -8,7 +8,11 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{invalid::Problems, *};
-use crate::{compose::compose, config, event, kafka::Record, template::Rendered};
+use crate::{
+    compose::{Rendered, compose},
+    config, event,
+    kafka::Record,
+};
 
 /// Text with what does harm more often than chance would have it.
 fn text() -> impl Strategy<Value = String> {

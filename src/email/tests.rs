@@ -2,7 +2,10 @@ use lettre::{Address, message::Mailbox};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::event;
+use crate::{
+    compose::{Rendered, compose},
+    config, event,
+};
 
 fn now() -> DateTime<Utc> {
     "2026-01-05T08:00:00.123Z".parse().expect("a time")
@@ -258,6 +261,50 @@ fn a_wrong_event_names_its_field() {
     assert_eq!(read(several).len(), 3);
     let large = format!(r#"{{"message":{{"to":"a@b","template":"plain","data":{{"x":"{}"}}}}}}"#, "x".repeat(MAX_SIZE));
     assert!(read(&large)[0].starts_with("message: the event has 1000"), "{:?}", read(&large));
+}
+
+#[test]
+fn somebody_can_be_named_in_many_ways() {
+    let all = |mailboxes: Mailboxes| prepared(Email::to(mailboxes).template("plain")).message.to;
+    let address: Address = "a@example.com".parse().expect("address");
+    let mailbox = Mailbox::new(None, address.clone());
+    let one = vec![mailbox.clone()];
+    let text = "a@example.com".to_owned();
+    for to in [
+        all("a@example.com".into()),
+        all((&text).into()),
+        all(text.clone().into()),
+        all((&mailbox).into()),
+        all(mailbox.clone().into()),
+        all(address.into()),
+        all(("", "a@example.com").into()),
+        all(["a@example.com"].into()),
+        all((&["a@example.com"]).into()),
+        all((&one).into()),
+        all(one.as_slice().into()),
+        all(vec!["a@example.com"].into()),
+        all(std::iter::once("<a@example.com>").collect()),
+    ] {
+        assert_eq!(to, one);
+    }
+}
+
+#[test]
+fn a_header_that_is_just_small_enough_is_so_for_every_sender() {
+    let accepted = |size: usize| email().subject("x ".repeat(size) + "x").prepare_at(&Defaults::default(), now());
+    let (mut good, mut bad) = (0, 40_000);
+    while bad - good > 1 {
+        let middle = usize::midpoint(good, bad);
+        if accepted(middle).is_ok() { good = middle } else { bad = middle }
+    }
+    assert!(good > 30_000, "{good}");
+    let message = accepted(good).expect("good").message;
+    let labels = format!("{}.{}.{}.{}", "b".repeat(63), "b".repeat(63), "b".repeat(63), "b".repeat(61));
+    let sender = Address::new_dangerous("a".repeat(64), labels);
+    let settings = config::Mail { from: Some(Mailbox::new(None, sender)), ..render::settings() };
+    let rendered = Rendered { subject: None, text: Some("x".into()), html: None };
+    let composed = compose(&message, rendered, &settings);
+    assert!(composed.is_ok(), "{:?}", composed.err());
 }
 
 #[test]

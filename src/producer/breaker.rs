@@ -23,19 +23,15 @@ use crate::kafka::{client::Connector, wire};
 /// Time for each answer of a leader that is probed.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// The circuit of one topic: what cannot be written to one may well be written to another.
 pub(super) struct Breaker {
-    state: Mutex<State>,
+    circuit: Mutex<Circuit>,
     /// A task probes.
     probing: AtomicBool,
     connector: Connector,
+    topic: Arc<str>,
     /// What becomes of mails while nobody waits for Kafka, for the log.
     meanwhile: &'static str,
-}
-
-struct State {
-    circuit: Circuit,
-    /// Of the mail that had no answer last: what the probe asks for.
-    topic: Arc<str>,
 }
 
 /// Leave to ask Kafka for one mail; nothing has come of it where it is dropped.
@@ -45,15 +41,15 @@ pub(super) struct Asked<'a> {
 }
 
 impl Breaker {
-    /// `topic` is the one that is asked for where no mail has told.
+    /// Connects to nothing.
     pub(super) fn new(connector: Connector, topic: Arc<str>, meanwhile: &'static str) -> Arc<Self> {
-        let state = Mutex::new(State { circuit: Circuit::new(), topic });
-        Arc::new(Self { state, probing: AtomicBool::new(false), connector, meanwhile })
+        let circuit = Mutex::new(Circuit::new());
+        Arc::new(Self { circuit, probing: AtomicBool::new(false), connector, topic, meanwhile })
     }
 
     /// Leave to ask Kafka for one mail, or why there is no use in that.
     pub(super) fn ask(self: &Arc<Self>) -> Result<Asked<'_>, Outage> {
-        let admitted = self.lock().circuit.admit();
+        let admitted = self.lock().admit();
         match admitted {
             Ok(leave) => Ok(Asked { breaker: self, leave: Some(leave) }),
             Err(outage) => {
@@ -66,21 +62,21 @@ impl Breaker {
 
     /// Whether mails go to Kafka.
     pub(super) fn is_closed(&self) -> bool {
-        self.lock().circuit.is_closed()
+        self.lock().is_closed()
     }
 
     /// Sees to it that a task probes for as long as probes are due.
     fn probe(self: &Arc<Self>) {
-        if self.lock().circuit.probe_at().is_some() && !self.probing.swap(true, Ordering::AcqRel) {
+        if self.lock().probe_at().is_some() && !self.probing.swap(true, Ordering::AcqRel) {
             // does not keep the producer alive
             let breaker = Arc::downgrade(self);
             tokio::spawn(Probing(breaker).run());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Circuit> {
         // no method panics between two changes that belong together
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,25 +84,22 @@ impl Asked<'_> {
     /// Kafka has answered, whatever it said.
     pub(super) fn answered(mut self) {
         let Some(leave) = self.leave.take() else { return };
-        let back = self.breaker.lock().circuit.answered(leave, Instant::now());
+        let back = self.breaker.lock().answered(leave, Instant::now());
         if let Some(after) = back {
-            info!(?after, "Kafka answers again: mails go to it");
+            info!(topic = %self.breaker.topic, ?after, "Kafka answers again: mails go to it");
         }
     }
 
-    /// Kafka has not answered in time.
-    pub(super) fn failed(mut self, trouble: &Trouble, topic: &Arc<str>) {
+    /// Kafka has not taken a mail: not answered in time, or not let us in.
+    pub(super) fn failed(mut self, trouble: &Trouble) {
         let Some(leave) = self.leave.take() else { return };
-        let opened = {
-            let mut state = self.breaker.lock();
-            state.topic = Arc::clone(topic);
-            state.circuit.failed(leave, trouble.clone(), Instant::now())
-        };
+        let opened = self.breaker.lock().failed(leave, trouble.clone(), Instant::now());
+        let Breaker { topic, meanwhile, .. } = &**self.breaker;
         match opened {
             Some(Opened::First) => {
-                warn!(why = %trouble, "Kafka does not answer: until it does, mails {}", self.breaker.meanwhile);
+                warn!(%topic, why = %trouble, "Kafka takes no mails: until it does, they {meanwhile}");
             }
-            Some(Opened::Again) => debug!(why = %trouble, "Kafka answers probes, but takes no mail"),
+            Some(Opened::Again) => debug!(%topic, why = %trouble, "Kafka answers probes, but takes no mail"),
             None => return,
         }
         self.breaker.probe();
@@ -116,7 +109,7 @@ impl Asked<'_> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         if let Some(leave) = self.leave.take() {
-            self.breaker.lock().circuit.released(leave);
+            self.breaker.lock().released(leave);
         }
     }
 }
@@ -129,19 +122,19 @@ impl Probing {
         while let Some(at) = self.due() {
             sleep_until(at).await;
             let Some(breaker) = self.0.upgrade() else { return };
-            let (connector, topic) = (breaker.connector.clone(), Arc::clone(&breaker.lock().topic));
+            let (connector, topic) = (breaker.connector.clone(), Arc::clone(&breaker.topic));
             drop(breaker);
             let outcome = reach(connector, &topic).await;
             let Some(breaker) = self.0.upgrade() else { return };
             if let Err(trouble) = &outcome {
                 debug!(why = %trouble, "Kafka does not answer yet");
             }
-            breaker.lock().circuit.probed(outcome, Instant::now());
+            breaker.lock().probed(outcome, Instant::now());
         }
     }
 
     fn due(&self) -> Option<Instant> {
-        self.0.upgrade()?.lock().circuit.probe_at()
+        self.0.upgrade()?.lock().probe_at()
     }
 }
 

@@ -91,9 +91,9 @@ impl Circuit {
     }
 
     /// Kafka has not answered in time; whether nobody waits for it from now on, for the first time of this outage or again.
+    #[expect(clippy::needless_pass_by_value, reason = "a leave is given back once")]
     pub(super) fn failed(&mut self, leave: Leave, trouble: Trouble, now: Instant) -> Option<Opened> {
-        let Leave { epoch, .. } = leave;
-        if epoch != self.epoch {
+        if leave.epoch != self.epoch {
             return None;
         }
         let (since, opened) = match &mut self.state {
@@ -113,11 +113,11 @@ impl Circuit {
     }
 
     /// Nothing came of it, for a reason that is not Kafka's.
+    #[expect(clippy::needless_pass_by_value, reason = "a leave is given back once")]
     pub(super) fn released(&mut self, leave: Leave) {
-        let Leave { epoch, trial } = leave;
         if let State::Trying(_, busy) = &mut self.state
-            && trial
-            && epoch == self.epoch
+            && leave.trial
+            && leave.epoch == self.epoch
         {
             *busy = false;
         }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::{BuildError, Receipt, SendError, Way};
 use crate::{config, event::Message, mailer::Mailer, mask, template::Templates};
@@ -24,6 +25,12 @@ pub(super) struct Untaken {
 impl Direct {
     /// Connects to nothing.
     pub(super) fn new(settings: &config::Producer, smtp: &config::Smtp) -> Result<Self, BuildError> {
+        if let Some(warning) = settings.mail.warning() {
+            warn!("{warning}");
+        }
+        if let Some(warning) = smtp.warning() {
+            warn!("{warning}");
+        }
         let templates = Arc::new(Templates::load(settings.mail.templates_dir.as_deref())?);
         let mailer = Mailer::new(smtp, &settings.mail, templates)?;
         Ok(Self { mailer, timeout: settings.publish.smtp_timeout })
@@ -43,8 +50,10 @@ impl Direct {
                 Ok(Receipt { id, message_id: Some(delivered.message_id), way, twice_possible })
             }
             Err(error) => Err(match before {
-                None => SendError::Smtp { id, error },
-                Some(Untaken { why, unknown }) => SendError::BothWays { id, kafka: why, unknown, smtp: error },
+                None => SendError::Smtp { id, error: Box::new(error) },
+                Some(Untaken { why, unknown }) => {
+                    SendError::BothWays { id, kafka: why, unknown, smtp: Box::new(error) }
+                }
             }),
         }
     }

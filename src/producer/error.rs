@@ -69,7 +69,7 @@ pub enum SendError {
         /// Its message id.
         id: String,
         /// What became of it.
-        error: crate::mailer::Error,
+        error: Box<crate::mailer::Error>,
     },
     /// Kafka did not take it in time, and then the relay did not take it for all of its recipients.
     #[cfg(feature = "smtp")]
@@ -83,7 +83,7 @@ pub enum SendError {
         /// Kafka may have it all the same, and then the service delivers it.
         unknown: bool,
         /// What became of it by SMTP.
-        smtp: crate::mailer::Error,
+        smtp: Box<crate::mailer::Error>,
     },
     /// Kafka takes no mail from us: a topic is missing, or we may not write it, or are not let in. Somebody has to
     /// change something. The mail does not go out.

@@ -18,7 +18,6 @@ use super::{
 use crate::{
     config::{self, Fallback, WhenFull},
     email::Prepared,
-    event::Priority,
     kafka::client::Connector,
 };
 
@@ -43,7 +42,8 @@ pub(super) struct Kafka {
     timeout: Duration,
     /// A mail that finds no room is refused at once.
     refuse_when_full: bool,
-    breaker: Arc<Breaker>,
+    /// One for each topic.
+    breakers: [Arc<Breaker>; 3],
     /// Where mails go that it does not take in time.
     #[cfg(feature = "smtp")]
     fallback: Option<Direct>,
@@ -64,13 +64,14 @@ impl Route {
             refuse_when_full: publish.when_full == WhenFull::Error,
         };
         let connector = Connector::secured(kafka.brokers.clone(), kafka.security.clone())?;
-        let topics = [&kafka.topic_high, &kafka.topic_normal, &kafka.topic_low].map(|name| Arc::from(name.as_str()));
+        let topics =
+            [&kafka.topic_high, &kafka.topic_normal, &kafka.topic_low].map(|name| Arc::<str>::from(name.as_str()));
         let meanwhile = match publish.fallback {
             Fallback::Smtp => "go straight by SMTP",
             Fallback::None => "are refused at once",
         };
         Ok(Self::Kafka(Box::new(Kafka {
-            breaker: Breaker::new(connector.clone(), Arc::clone(&topics[1]), meanwhile),
+            breakers: topics.clone().map(|topic| Breaker::new(connector.clone(), topic, meanwhile)),
             publisher: Publisher::new(connector, limits),
             topics,
             timeout: publish.timeout,
@@ -96,9 +97,10 @@ impl Route {
             }
             Self::Kafka(kafka) => {
                 let Prepared { id, priority, message, value, headers, timestamp } = prepared;
-                let topic = Arc::clone(kafka.topic(priority));
-                let key = id.clone().into_bytes();
-                let outcome = kafka.send(Outgoing { topic, key, value, headers, timestamp }, &id).await;
+                let lane = priority.index();
+                let (topic, key) = (Arc::clone(&kafka.topics[lane]), id.clone().into_bytes());
+                let record = Outgoing { topic, key, value, headers, timestamp };
+                let outcome = kafka.send(&kafka.breakers[lane], record, &id).await;
                 #[cfg(feature = "smtp")]
                 if let (Err(error), Some(fallback)) = (&outcome, &kafka.fallback)
                     && let Some(untaken) = kafka.untaken(error)
@@ -115,6 +117,10 @@ impl Route {
     }
 
     /// Ends what it holds open.
+    #[cfg_attr(
+        not(feature = "smtp"),
+        expect(clippy::unused_async, reason = "only sessions with a relay are ended politely")
+    )]
     pub(super) async fn close(&self) {
         #[cfg(feature = "smtp")]
         let direct = match self {
@@ -131,15 +137,6 @@ impl Route {
 }
 
 impl Kafka {
-    fn topic(&self, priority: Priority) -> &Arc<str> {
-        let [high, normal, low] = &self.topics;
-        match priority {
-            Priority::High => high,
-            Priority::Normal => normal,
-            Priority::Low => low,
-        }
-    }
-
     /// Connects to the leaders of the lanes' partitions.
     pub(super) async fn ready(&self, within: Duration) -> Result<(), SendError> {
         let ready = self.publisher.ready(&self.topics, Instant::now() + within).await;
@@ -149,17 +146,17 @@ impl Kafka {
     /// The same counts with what is known of this way.
     pub(super) fn report(&self, stats: Stats) -> Stats {
         let (buffered_records, buffered_bytes) = self.publisher.buffered();
-        let circuit = if self.breaker.is_closed() { Circuit::Closed } else { Circuit::Open };
+        let circuit =
+            if self.breakers.iter().all(|breaker| breaker.is_closed()) { Circuit::Closed } else { Circuit::Open };
         Stats { buffered_records, buffered_bytes, circuit, ..stats }
     }
 
     /// Where the record is, and whether it may be there twice.
-    async fn send(&self, record: Outgoing, id: &str) -> Result<(Way, bool), SendError> {
+    async fn send(&self, breaker: &Arc<Breaker>, record: Outgoing, id: &str) -> Result<(Way, bool), SendError> {
         let id = || id.to_owned();
-        let asked = self.breaker.ask().map_err(|outage| unasked(&outage, id()))?;
-        let topic = Arc::clone(&record.topic);
+        let asked = breaker.ask().map_err(|outage| unasked(&outage, id()))?;
         let published = self.publisher.publish(record, Instant::now() + self.timeout).await;
-        self.tell_breaker(asked, &published, &topic);
+        self.tell_breaker(asked, &published);
         match published {
             Published::Stored { topic, partition, offset, repeated } => {
                 Ok((Way::Kafka { topic, partition, offset: (offset >= 0).then_some(offset) }, repeated))
@@ -169,20 +166,18 @@ impl Kafka {
         }
     }
 
-    /// What this says of Kafka as a whole.
-    fn tell_breaker(&self, asked: Asked<'_>, published: &Published, topic: &Arc<str>) {
-        let silence = |trouble: Option<&Trouble>| {
-            trouble.cloned().unwrap_or_else(|| Trouble { why: "no answer in time".into(), setup: false })
-        };
+    /// What this says of the topic as a whole.
+    fn tell_breaker(&self, asked: Asked<'_>, published: &Published) {
+        let silence = || Trouble { why: "no answer in time".into(), setup: false };
         match published {
             Published::Stored { .. } => asked.answered(),
-            Published::NotStored(NotStored::Refused(trouble)) if !trouble.setup => asked.answered(),
-            // a quick answer that costs nobody time, and no reason to try again either; or our own bounds
-            Published::NotStored(NotStored::Refused(_)) => drop(asked),
+            Published::NotStored(NotStored::Refused(trouble)) if trouble.setup => asked.failed(trouble),
+            Published::NotStored(NotStored::Refused(_)) => asked.answered(),
+            // our own bounds, and no time was lost
             Published::NotStored(NotStored::Full) if self.refuse_when_full => drop(asked),
-            Published::NotStored(NotStored::Full) => asked.failed(&silence(None), topic),
-            Published::NotStored(NotStored::Late { trouble }) => asked.failed(&silence(trouble.as_ref()), topic),
-            Published::Unknown(why) => asked.failed(&silence(why.trouble()), topic),
+            Published::NotStored(NotStored::Full) => asked.failed(&silence()),
+            Published::NotStored(NotStored::Late { trouble }) => asked.failed(trouble.as_ref().unwrap_or(&silence())),
+            Published::Unknown(why) => asked.failed(why.trouble().unwrap_or(&silence())),
         }
     }
 
@@ -205,7 +200,7 @@ fn unasked(outage: &Outage, id: String) -> SendError {
     if trouble.setup {
         return SendError::Setup { id, why: trouble.why.to_string() };
     }
-    SendError::NotPublished { id, why: format!("Kafka has not answered for {since:.1?}: {trouble}") }
+    SendError::NotPublished { id, why: format!("Kafka has taken no mail for {since:.1?}: {trouble}") }
 }
 
 fn not_stored(why: NotStored, id: String) -> SendError {

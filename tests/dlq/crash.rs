@@ -12,7 +12,10 @@ use crate::{
 const LETTERS: usize = 2000;
 
 async fn buried(count: usize) -> Bed {
-    let bed = quiet().await;
+    fill(quiet().await, count).await
+}
+
+async fn fill(bed: Bed, count: usize) -> Bed {
     let letters = (0..count).map(|number| letter(&bed, i64::try_from(number).unwrap_or(0), &mail(number)));
     for chunk in letters.collect::<Vec<_>>().chunks(500) {
         bury(&bed, chunk.to_vec()).await;
@@ -62,5 +65,26 @@ async fn kill_9_repeats_one_portion_at_the_most_and_loses_nothing() {
     let (copies, all) = in_lane(&bed).await;
     assert_eq!(copies.len(), LETTERS);
     assert!(all.len() <= LETTERS + postlane::dead_letters::PORTION, "{} of {LETTERS}", all.len());
+    assert_eq!(sent(&redrive(&bed, &["--all"], 0).await).1, 0);
+}
+
+#[tokio::test]
+async fn brokers_that_go_and_come_back_lose_nothing_and_repeat_one_portion_at_the_most() {
+    let cluster = Box::leak(Box::new(devkit::kafka::Cluster::start().await.expect("a cluster of its own")));
+    let bed = fill(Bed::on(cluster, devkit::smtp::SmtpServer::builder(), 1).await, LETTERS).await;
+    let child = under_way(&bed, "500/s", 300).await;
+    cluster.kill().await.expect("killed");
+    cluster.restart().await.expect("started");
+    let output = timeout(SOON * 2, child.wait_with_output()).await.expect("in time").expect("output");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    // the group may be away for longer than a commit is tried: then it says so, and the next one goes on
+    if !output.status.success() {
+        assert!(matches!(output.status.code(), Some(75 | 76)), "{said}");
+        redrive(&bed, &["--all"], 0).await;
+    }
+    let (copies, all) = in_lane(&bed).await;
+    assert_eq!(copies.len(), LETTERS, "{said}");
+    assert!(all.len() <= LETTERS + postlane::dead_letters::PORTION, "{} of {LETTERS}: {said}", all.len());
+    println!("{} copies too many; {said}", all.len() - LETTERS);
     assert_eq!(sent(&redrive(&bed, &["--all"], 0).await).1, 0);
 }

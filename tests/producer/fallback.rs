@@ -8,7 +8,7 @@ use devkit::{
 };
 use futures::future::join_all;
 use postlane::{
-    Producer, SendError,
+    Priority, Producer, SendError,
     producer::{Circuit, ProducerBuilder, Way},
 };
 use tokio::time::Instant;
@@ -106,7 +106,7 @@ async fn without_a_fallback_a_dead_kafka_is_told_at_once() {
     for error in join_all((0..100).map(|number| producer.send(mail(&number.to_string())))).await {
         let error = error.expect_err("nobody listens");
         assert!(!error.may_go_out() && error.is_retriable(), "{error:?}");
-        assert!(error.to_string().contains("Kafka has not answered for "), "{error}");
+        assert!(error.to_string().contains("Kafka has taken no mail for "), "{error}");
     }
     assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
 }
@@ -146,6 +146,28 @@ async fn what_kafka_has_answered_for_does_not_go_by_smtp() {
     assert!(matches!(error, SendError::Refused { .. }), "{error:?}");
     producer.send(mail("small")).await.expect("by Kafka");
     assert_eq!(smtp.ledger().accepted().len(), 0);
+    assert_eq!(producer.stats().circuit, Circuit::Closed);
+}
+
+#[tokio::test]
+async fn a_topic_that_is_missing_opens_its_own_circuit_alone() {
+    let cluster = kafka::shared().await.expect("a broker");
+    let base = kafka::unique("producer-partly");
+    cluster.create_topic(&format!("{base}-high"), 1, &[]).await.expect("a topic");
+    let producer = builder(cluster, &base).build().expect("settings");
+    let low = |number| mail(&format!("low-{number}")).priority(Priority::Low);
+    for number in 0..5 {
+        let error = producer.send(low(number)).await.expect_err("no topic");
+        assert!(matches!(error, SendError::Setup { .. }), "{error:?}");
+        producer.send(mail(&format!("high-{number}")).priority(Priority::High)).await.expect("by Kafka");
+    }
+    assert_eq!(producer.stats().circuit, Circuit::Open);
+    cluster.create_topic(&format!("{base}-low"), 1, &[]).await.expect("a topic");
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = producer.send(low(9)).await {
+        assert!(Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(producer.stats().circuit, Circuit::Closed);
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     .await
 }
 
-/// `cargo test` for the whole workspace, unless the arguments choose packages.
+/// `cargo test` for the whole workspace with all features, unless the arguments choose packages.
 fn command_line(arguments: &[OsString]) -> Vec<OsString> {
     let chooses = |argument: &OsString| {
         let text = argument.to_string_lossy();
@@ -50,7 +50,8 @@ fn command_line(arguments: &[OsString]) -> Vec<OsString> {
     let ours = arguments.iter().take_while(|argument| *argument != "--");
     let mut line = vec![OsString::from("test")];
     if !ours.into_iter().any(chooses) {
-        line.push("--workspace".into());
+        // the producer for an application's own tests is no part of the program
+        line.extend(["--workspace", "--all-features"].map(OsString::from));
     }
     line.extend(arguments.iter().cloned());
     line
@@ -72,9 +73,9 @@ mod tests {
 
     #[test]
     fn the_whole_workspace_unless_packages_are_named() {
-        assert_eq!(line(&[]), ["test", "--workspace"]);
-        assert_eq!(line(&["name", "--", "-p"]), ["test", "--workspace", "name", "--", "-p"]);
-        assert_eq!(line(&["--profile=release"]), ["test", "--workspace", "--profile=release"]);
+        assert_eq!(line(&[]), ["test", "--workspace", "--all-features"]);
+        assert_eq!(line(&["name", "--", "-p"]), ["test", "--workspace", "--all-features", "name", "--", "-p"]);
+        assert_eq!(line(&["--profile=release"]), ["test", "--workspace", "--all-features", "--profile=release"]);
         for chosen in ["--package=devkit", "-pdevkit"] {
             assert_eq!(line(&[chosen]), ["test", chosen]);
         }

@@ -107,7 +107,7 @@ fn exit(error: &SendError) -> Exit {
     match error {
         SendError::Invalid(_) => Exit::Usage,
         // some have it: the same mail again would be the second one for them
-        SendError::Smtp { error: mailer::Error::Partly(_), .. } => Exit::Failed,
+        SendError::Smtp { error, .. } if matches!(**error, mailer::Error::Partly(_)) => Exit::Failed,
         error if error.may_go_out() => Exit::Unknown,
         error if error.is_retriable() => Exit::Later,
         _ => Exit::Failed,

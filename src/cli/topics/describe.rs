@@ -49,7 +49,7 @@ Examples:
   postlane topics describe
   postlane topics describe --partitions
   # the lag of the lanes together
-  postlane topics describe --json | jq '[.topics[] | select(.role == \"lane\") | .lag] | add'")]
+  postlane topics describe --json | jq '[.topics[0:3][].lag] | add'")]
 pub(in crate::cli) struct Arguments {
     /// One line for each partition
     #[arg(long)]

@@ -165,7 +165,9 @@ proptest! {
             prop_assert!(trials <= 1, "{} mails are tried at once", trials);
         }
         // in whatever state it is, a probe and an answered mail close it
-        out.into_iter().for_each(|leave| circuit.released(leave));
+        for leave in out {
+            circuit.released(leave);
+        }
         circuit.probed(Ok(()), now);
         let leave = circuit.admit().expect("a mail may be tried");
         circuit.answered(leave, now);
