@@ -256,6 +256,7 @@ fn an_application_needs_only_what_its_mails_go_through() {
     ] {
         assert_eq!(wrong(&[brokers, (variable, value)]), [variable], "{value}");
     }
+    assert_eq!(wrong(&[brokers, ("PUBLISH_TIMEOUT", "10ms"), ("PUBLISH_LINGER", "10ms")]), ["PUBLISH_LINGER"]);
     assert_eq!(producer(&[brokers, ("PUBLISH_LINGER", "0")]).unwrap().publish.linger, Duration::ZERO);
 }
 

@@ -288,6 +288,11 @@ impl Connection {
         self.in_step && self.until.is_none_or(|until| Instant::now() < until)
     }
 
+    /// Gives each further call so much time.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// Ends when the other side closes the connection or says something that it was not asked, which is as bad; the
     /// connection is out of step then.
     pub(crate) async fn unasked(&mut self) {

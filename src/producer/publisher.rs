@@ -26,6 +26,7 @@ use std::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::{
+    runtime::Handle,
     sync::{Notify, Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
@@ -223,7 +224,12 @@ impl Publisher {
     /// Writes a record, and returns when all in-sync replicas have it, or at the deadline.
     ///
     /// A call that is dropped takes its record back, unless it is on the wire.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     pub(crate) async fn publish(&self, record: Outgoing, deadline: Instant) -> Published {
+        let runtime = Handle::current();
         let topic = self.topic(&record.topic);
         let hash = partitions::hash(&record.key);
         let record = Content::new(record);
@@ -231,10 +237,10 @@ impl Publisher {
             return Published::NotStored(NotStored::Full);
         };
         let (reply, answer) = oneshot::channel();
-        let order = Order { hash, record, deadline, alone: false, reply, _room: room };
+        let order = Order { hash, record, deadline, company: usize::MAX, reply, _room: room };
         let (number, start) = topic.queue.put(order);
         if start {
-            topic.start();
+            topic.start(&runtime);
         }
         Ticket { topic, hash, number, answer }.answer(deadline).await
     }
@@ -245,13 +251,14 @@ impl Publisher {
     ///
     /// When they do not stand at the deadline.
     pub(crate) async fn ready(&self, topics: &[Arc<str>], deadline: Instant) -> Result<(), NotStored> {
+        let runtime = Handle::current();
         let asked: Vec<_> = topics
             .iter()
             .map(|name| {
                 let topic = self.topic(name);
                 let (asked, answer) = oneshot::channel();
                 if topic.queue.ask_readiness(asked) {
-                    topic.start();
+                    topic.start(&runtime);
                 }
                 (topic, answer)
             })
@@ -315,8 +322,8 @@ impl Publisher {
 }
 
 impl Topic {
-    fn start(self: &Arc<Self>) {
-        tokio::spawn(Task::new(Arc::clone(self)).run());
+    fn start(self: &Arc<Self>, runtime: &Handle) {
+        runtime.spawn(Task::new(Arc::clone(self)).run());
     }
 }
 

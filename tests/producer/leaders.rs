@@ -53,3 +53,43 @@ async fn until_too_few(producer: &Producer) {
         assert!(start.elapsed() < PATIENCE, "it is always taken");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_that_move_to_and_fro_make_nothing_untrue() {
+    let cluster = Cluster::builder()
+        .brokers(3)
+        .property("default.replication.factor", "3")
+        .property("leader.imbalance.check.interval.seconds", "2")
+        .property("leader.imbalance.per.broker.percentage", "0")
+        .start()
+        .await
+        .expect("three brokers");
+    // a leader takes what no other one has yet
+    let base = lanes(&cluster, 6, &[("min.insync.replicas", "1")]).await;
+    let producer = builder(&cluster, &base).timeout(Duration::from_millis(250)).build().expect("settings");
+    producer.ready().await.expect("ready");
+    let load = Load::start(&producer, 400);
+    load.until_stored(200).await;
+    for round in 0..2 {
+        let leader = cluster.leader(&base, round).await.expect("metadata").expect("a leader");
+        let other = cluster.nodes().iter().find(|node| node.id() != leader).expect("another");
+        other.pause().await.expect("paused");
+        // it waits for the other's acknowledgement when it is told to go
+        let node = cluster.node(leader).expect("a node");
+        let resume = async {
+            load.until_said(300).await;
+            other.resume().expect("resumed");
+        };
+        let (stopped, ()) = tokio::join!(node.stop(), resume);
+        stopped.expect("stopped");
+        load.until_stored(200).await;
+        node.start().await.expect("started again");
+        // until it leads again
+        while cluster.leader(&base, round).await.expect("metadata") != Some(leader) {
+            load.until_said(50).await;
+        }
+    }
+    load.until_stored(200).await;
+    let ledger = load.stop().await;
+    ledger.check(&cluster, &base).await;
+}

@@ -109,6 +109,14 @@ impl Load {
         }
     }
 
+    /// Waits until something was said of so many more.
+    pub(crate) async fn until_said(&self, more: usize) {
+        let start = self.so_far().said.len();
+        while self.so_far().said.len() < start + more {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub(crate) async fn stop(self) -> Ledger {
         self.stop.notify_one();
         self.task.await.expect("no panic");

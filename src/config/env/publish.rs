@@ -56,7 +56,7 @@ pub(super) fn publish(
     raw: &PublishVariables,
     other: &OtherVariables,
 ) -> Publish {
-    Publish {
+    let publish = Publish {
         kafka_enabled: reader.value("KAFKA_ENABLED", kafka.enabled.as_ref(), true, "true or false", values::boolean),
         fallback: reader.value("FALLBACK", other.fallback.as_ref(), Fallback::None, "none or smtp", |text| match text
             .to_ascii_lowercase()
@@ -106,5 +106,11 @@ pub(super) fn publish(
             "true or false",
             values::boolean,
         ),
+    };
+    if publish.linger >= publish.timeout {
+        let held = values::duration_text(publish.linger);
+        let expected = format!("less than PUBLISH_TIMEOUT ({})", values::duration_text(publish.timeout));
+        reader.problem("PUBLISH_LINGER", Some(&held), expected);
     }
+    publish
 }

@@ -214,13 +214,10 @@ pub(super) async fn write(
     // A connection may be dead without a word. What the broker would know for a repetition is repeated in time on another.
     let repeatable = batches.iter().all(|batch| batch.stamp.is_some());
     let limit = if repeatable { (time / 2).max(LEAST_TRY) } else { time.saturating_add(MARGIN) };
-    let outcome = match timeout(limit, connection.call(version, &request)).await {
-        Ok(Ok(response)) => Ok((connection, response)),
-        Ok(Err(error)) => Err(WriteError { trouble: error.into(), sent: true }),
-        Err(_) => {
-            let why = format!("broker {} did not answer within {limit:?}", connection.address());
-            Err(WriteError { trouble: Trouble::passing(why), sent: true })
-        }
+    connection.set_timeout(limit);
+    let outcome = match connection.call(version, &request).await {
+        Ok(response) => Ok((connection, response)),
+        Err(error) => Err(WriteError { trouble: error.into(), sent: true }),
     };
     Written { broker, batches, outcome }
 }

@@ -26,8 +26,8 @@ pub(super) struct Order {
     pub(super) hash: u32,
     pub(super) record: Content,
     pub(super) deadline: Instant,
-    /// It is to be in no batch with others, because the broker has refused one that it was in.
-    pub(super) alone: bool,
+    /// Records in the largest batch that it may be in: half of one that the broker has refused.
+    pub(super) company: usize,
     pub(super) reply: oneshot::Sender<Published>,
     /// Its place in the buffer.
     pub(super) _room: Room,
@@ -148,25 +148,22 @@ impl Queue {
     /// time is up are answered on the way.
     pub(super) fn take(&self, partition: i32, limit: usize, now: Instant) -> Vec<(u64, Order)> {
         let mut state = self.lock();
-        let (mut taken, mut size) = (Vec::<(u64, Order)>::new(), 0);
-        while let Some(entry) = state.waiting.range((partition, 0)..(partition + 1, 0)).next() {
-            let (&place, order) = entry;
-            if !order.is_abandoned(now) {
+        let (mut taken, mut size, mut company) = (Vec::<(u64, Order)>::new(), 0, usize::MAX);
+        while let Some((&place, order)) = state.waiting.range((partition, 0)..(partition + 1, 0)).next() {
+            let abandoned = order.is_abandoned(now);
+            if !abandoned {
                 size += order.record.size;
-                if !taken.is_empty() && (size > limit || order.alone) {
+                company = company.min(order.company);
+                if !taken.is_empty() && (size > limit || taken.len() >= company) {
                     break;
                 }
             }
             let Some(order) = state.waiting.remove(&place) else { break };
-            if order.is_abandoned(now) {
+            if abandoned {
                 let trouble = state.trouble.clone();
                 order.answer(Published::NotStored(NotStored::Late { trouble }));
-                continue;
-            }
-            let alone = order.alone;
-            taken.push((place.1, order));
-            if alone {
-                break;
+            } else {
+                taken.push((place.1, order));
             }
         }
         taken

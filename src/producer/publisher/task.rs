@@ -75,6 +75,8 @@ pub(super) struct Task {
     partitions: BTreeMap<i32, Partition>,
     known: Known,
     batch_bytes: usize,
+    /// When that was made smaller.
+    shrunk: Instant,
     /// Partition that comes first in the next request, so that none is always last.
     turn: i32,
     swept: Instant,
@@ -104,6 +106,7 @@ impl Task {
             partitions: BTreeMap::new(),
             known: Known::Unknown,
             batch_bytes: BATCH_BYTES,
+            shrunk: now,
             turn: 0,
             swept: now,
             work: FuturesUnordered::new(),

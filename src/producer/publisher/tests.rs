@@ -252,7 +252,7 @@ async fn a_partition_has_one_batch_on_its_way_whoever_leads_it() {
         answers.push(answer);
         let room = publisher.room(1, Instant::now()).await.expect("room");
         let (record, deadline) = (Content::new(record(key)), Instant::now() + PATIENCE);
-        let order = Order { hash: 0, record, deadline, alone: true, reply, _room: room };
+        let order = Order { hash: 0, record, deadline, company: 1, reply, _room: room };
         let _ = topic.queue.put(order);
     }
     assert_eq!(task.batches(&[0], Instant::now()).len(), 1);

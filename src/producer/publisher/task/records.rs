@@ -3,6 +3,8 @@
 //! Owns the numbers that an idempotent producer gives its records: a batch that may be stored keeps its own until its fate
 //! is known, one that is surely not stored gives them back.
 
+use std::time::Duration;
+
 use kafka_protocol::{ResponseError, messages::ProduceResponse};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -23,6 +25,9 @@ pub(super) const BATCH_BYTES: usize = 256 * 1024;
 const LEAST_BATCH_BYTES: usize = 8 * 1024;
 /// Most bytes in a request, unless a single record has more.
 const REQUEST_BYTES: usize = 1024 * 1024;
+
+/// Time after which larger batches are tried again.
+const SHRUNK: Duration = Duration::from_secs(60);
 
 /// What is to be known of a partition beside its records.
 pub(super) struct Partition {
@@ -62,6 +67,10 @@ impl Task {
     pub(in crate::producer::publisher) fn batches(&mut self, partitions: &[i32], now: Instant) -> Vec<Batch> {
         let start = partitions.partition_point(|partition| *partition < self.turn);
         let (mut batches, mut room) = (Vec::new(), REQUEST_BYTES);
+        if self.batch_bytes < BATCH_BYTES && now >= self.shrunk + SHRUNK {
+            self.batch_bytes = (self.batch_bytes * 2).min(BATCH_BYTES);
+            self.shrunk = now;
+        }
         for &index in partitions[start..].iter().chain(&partitions[..start]) {
             self.turn = index;
             if room == 0 {
@@ -165,10 +174,13 @@ impl Task {
             Verdict::Content if batch.orders.len() > 1 && !batch.doubtful => {
                 if matches!(code, ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge) {
                     self.batch_bytes = (batch.size() / 2).max(LEAST_BATCH_BYTES);
+                    self.shrunk = now;
                 }
+                // in halves, until the record at fault is alone
                 let mut batch = batch;
+                let company = batch.orders.len().div_ceil(2);
                 for (_, order) in &mut batch.orders {
-                    order.alone = true;
+                    order.company = company;
                 }
                 self.unwritten(batch);
             }
