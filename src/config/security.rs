@@ -386,5 +386,5 @@ fn is_local(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "service"))]
 mod tests;

@@ -325,6 +325,7 @@ fn a_trace_goes_into_the_headers() {
     assert_eq!((header(&traced, "traceparent"), header(&traced, "tracestate")), (Some(parent), Some("rojo=1")));
 }
 
+#[cfg(feature = "service")]
 #[test]
 fn the_service_allows_no_more_attempts_than_can_be_asked_for() {
     let variables = |limit: u32| {
