@@ -170,9 +170,8 @@ impl Kafka {
     fn tell_breaker(&self, asked: Asked<'_>, published: &Published) {
         let silence = || Trouble { why: "no answer in time".into(), setup: false };
         match published {
-            Published::Stored { .. } => asked.answered(),
             Published::NotStored(NotStored::Refused(trouble)) if trouble.setup => asked.failed(trouble),
-            Published::NotStored(NotStored::Refused(_)) => asked.answered(),
+            Published::Stored { .. } | Published::NotStored(NotStored::Refused(_)) => asked.answered(),
             // our own bounds, and no time was lost
             Published::NotStored(NotStored::Full) if self.refuse_when_full => drop(asked),
             Published::NotStored(NotStored::Full) => asked.failed(&silence()),
