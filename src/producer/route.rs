@@ -122,19 +122,18 @@ impl Route {
         expect(clippy::unused_async, reason = "only sessions with a relay are ended politely")
     )]
     pub(super) async fn close(&self) {
-        if let Self::Kafka(kafka) = self {
-            kafka.publisher.close();
-        }
-        #[cfg(feature = "smtp")]
-        let direct = match self {
-            Self::Smtp(direct) => Some(direct),
-            Self::Kafka(kafka) => kafka.fallback.as_ref(),
+        match self {
+            Self::Kafka(kafka) => {
+                kafka.publisher.close();
+                #[cfg(feature = "smtp")]
+                if let Some(fallback) = &kafka.fallback {
+                    fallback.close().await;
+                }
+            }
+            #[cfg(feature = "smtp")]
+            Self::Smtp(direct) => direct.close().await,
             #[cfg(feature = "testing")]
-            Self::Memory(_) => None,
-        };
-        #[cfg(feature = "smtp")]
-        if let Some(direct) = direct {
-            direct.close().await;
+            Self::Memory(_) => {}
         }
     }
 }
