@@ -7,10 +7,9 @@ use super::{exit::Exit, terminal::print};
 
 const EXAMPLES: &str = "\
 Examples:
-  postlane completions bash > ~/.local/share/bash-completion/completions/postlane
+  source <(postlane completions bash)              # a line of ~/.bashrc
   postlane completions zsh > ~/.zfunc/_postlane    # a folder of $fpath
-  postlane completions fish > ~/.config/fish/completions/postlane.fish
-  source <(postlane completions bash)              # for this shell alone";
+  postlane completions fish > ~/.config/fish/completions/postlane.fish";
 
 /// Which shell.
 #[derive(Debug, Args)]

@@ -39,6 +39,13 @@ pub(super) fn run(command: &Command, kafka: Result<Kafka, ConfigError>) -> Exit 
     }
 }
 
+/// The brokers were asked as a whole in vain.
+fn failed(error: topics::Error) -> Exit {
+    let exit = if error.is_passing() { Exit::Later } else { Exit::Failed };
+    complain(format_args!("{:#}", anyhow::Error::new(error)));
+    exit
+}
+
 fn create(kafka: &Kafka) -> Exit {
     let connector = match Connector::new(kafka) {
         Ok(connector) => connector,
@@ -49,10 +56,7 @@ fn create(kafka: &Kafka) -> Exit {
     };
     let made = match runtime::block_on(topics::ensure(&connector, &topics::Wanted::all(kafka))) {
         Ok(Ok(made)) => made,
-        Ok(Err(error)) => {
-            complain(format_args!("{:#}", anyhow::Error::new(error)));
-            return Exit::Failed;
-        }
+        Ok(Err(error)) => return failed(error),
         Err(exit) => return exit,
     };
     let texts: Vec<String> = made.iter().map(topics::Made::to_string).collect();

@@ -8,6 +8,10 @@ use postlane::{Priority, config::RateLimit};
 
 use crate::cli::arguments::{duration, rate, time};
 
+const USAGE: &str = "\
+postlane send --to <MAILBOX> --template <NAME> [OPTIONS]
+       postlane send --file <FILE> [OPTIONS]";
+
 const HELP: &str = "\
 Examples:
   # One mail; then the same shown without sending it, and sent past Kafka
@@ -41,13 +45,9 @@ A file of events:
 
 /// What is sent, and how.
 #[derive(Debug, Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, override_usage = USAGE)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(in crate::cli) struct Arguments {
-    #[command(flatten)]
-    pub(super) mail: Mail,
-    #[command(flatten)]
-    pub(super) file: File,
     /// Check everything, templates included, and send nothing; connects to nothing
     #[arg(long, conflicts_with_all = ["direct", "dry_run"])]
     pub(super) check: bool,
@@ -66,6 +66,11 @@ pub(in crate::cli) struct Arguments {
     /// Print no receipt, summary or progress: errors alone
     #[arg(long, short, conflicts_with_all = ["json", "dry_run"])]
     pub(super) quiet: bool,
+    // last, since their headings hold for all that follows
+    #[command(flatten)]
+    pub(super) mail: Mail,
+    #[command(flatten)]
+    pub(super) file: File,
 }
 
 /// What `--dry-run` shows.

@@ -69,10 +69,7 @@ pub(super) fn run(arguments: &Arguments, kafka: &Kafka) -> Exit {
     };
     let seen = match runtime::block_on(look(&connector, kafka)) {
         Ok(Ok(seen)) => seen,
-        Ok(Err(error)) => {
-            complain(format_args!("{:#}", anyhow::Error::new(error)));
-            return Exit::Later;
-        }
+        Ok(Err(error)) => return super::failed(error),
         Err(exit) => return exit,
     };
     let bad = seen.topics.iter().any(|topic| topic.missing.is_some()) || !seen.untold.is_empty();

@@ -52,6 +52,17 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether it may go well later without anybody changing a setting.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Wire(error) => error.is_retriable(),
+            Self::NoLeader { .. } => true,
+            Self::NoBrokers | Self::Refused { .. } => false,
+        }
+    }
+}
+
 /// Asks a cluster for its topics and creates some. Repeats nothing: after an error open another one.
 pub struct Admin {
     connector: Connector,
