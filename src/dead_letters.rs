@@ -22,7 +22,7 @@ pub use export::{event_lines, exported, header};
 pub use filter::Filter;
 pub use judge::{Lanes, Skip, Target, judge};
 pub use letter::{Letter, Original, Place};
-pub use memory::{Kept, Marks, Memory, Unreadable};
+pub use memory::{Kept, Marks, Memory, Unreadable, of_this_topic};
 pub use redrive::{Options, PORTION, Plan, Progress, Redrive, Stop, Summary};
 pub use scan::{Found, Scan};
 pub use store::{Error as StoreError, Lease, Store};

@@ -71,10 +71,11 @@ const READY: Duration = Duration::from_secs(10);
 ///
 /// Cheap to clone; all clones share connections, buffer and counts. Any number of tasks may send at once: what comes
 /// while a request is on its way goes with the next one. A mail that [`send`](Self::send) returns a receipt for is
-/// stored by all in-sync replicas.
+/// stored by all in-sync replicas, or was taken by the relay where mails may go straight to it: the receipt says which.
 ///
-/// It works in the tokio runtime in which it is used; a producer that is shared by several runtimes goes on when one of
-/// them ends.
+/// Its work is done in the tokio runtime in which it is first used. Where that one ends, the next caller's takes over; but
+/// a runtime that is kept without being driven (a `current_thread` one between two calls of `block_on`) holds up those
+/// who share the producer from other runtimes. So use it from one runtime that runs.
 #[derive(Clone)]
 pub struct Producer {
     inner: Arc<Inner>,
@@ -142,7 +143,8 @@ impl Producer {
         Self { inner: Arc::new(Inner::new(Route::Memory(store), defaults, Duration::ZERO)) }
     }
 
-    /// Checks a mail and sends it; returns when it is safe, or at the latest after `PUBLISH_TIMEOUT`.
+    /// Checks a mail and sends it; returns when it is safe, or at the latest after `PUBLISH_TIMEOUT`. Where the mail then
+    /// goes straight to the relay, that has its own time on top of it.
     ///
     /// A call that is dropped takes the mail back, unless it is on the wire by then.
     ///

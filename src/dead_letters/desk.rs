@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Filter, Lanes, Marks, Scan, Store, memory, store};
+use super::{
+    Filter, Lanes, Marks, Scan, Store,
+    memory::{self, Kept},
+    store,
+};
 use crate::{
     config,
     kafka::{SharedClient, client::Connector, fetch::FetchError, topics},
@@ -144,8 +148,24 @@ impl Desk {
     /// When the coordinator does not tell, or somebody else has written there.
     pub async fn marks(&self) -> Result<Marks, Error> {
         let mut store = self.store();
+        let (_, kept) = self.kept(&mut store).await?;
+        Marks::new(&kept).map_err(|source| Error::Memory { group: store.group().to_owned(), source })
+    }
+
+    /// What the group keeps now: as it stands there, and what of it belongs to this topic.
+    pub(super) async fn kept(&self, store: &mut Store) -> Result<(Kept, Kept), Error> {
         let (kept, _) = store.read().await?;
-        Marks::new(&kept, &self.ends).map_err(|source| Error::Memory { group: store.group().to_owned(), source })
+        let is_beyond = |(partition, (offset, _)): (&i32, &(i64, String))| {
+            self.ends.get(partition).is_none_or(|(_, end)| offset > end)
+        };
+        if !kept.iter().any(is_beyond) {
+            return Ok((kept.clone(), kept));
+        }
+        // letters have come and were sent back since the ends were read, or the topic was made anew
+        let ends = topics::ends(&self.connector, &self.cluster, &[&self.topic]).await?;
+        let ends = ends.into_iter().map(|((_, partition), ends)| (partition, ends)).collect();
+        let ours = memory::of_this_topic(&kept, &ends);
+        Ok((kept, ours))
     }
 
     /// Reads the whole topic.

@@ -11,6 +11,15 @@ use crate::kafka::offsets::{MetadataError, Position, Snapshot, Tracker};
 /// What the group holds for a partition: its offset and the text beside it.
 pub type Kept = BTreeMap<i32, (i64, String)>;
 
+/// What of it belongs to the topic with these logs, from start to end: an offset beyond the end is of a topic that is gone.
+///
+/// The ends must not be older than what is kept, or the work of another redrive would be taken for that.
+pub fn of_this_topic(kept: &Kept, ends: &BTreeMap<i32, (i64, i64)>) -> Kept {
+    let is_ours = |partition: &i32, offset: i64| ends.get(partition).is_some_and(|(_, end)| offset <= *end);
+    let ours = kept.iter().filter(|(partition, (offset, _))| is_ours(partition, *offset));
+    ours.map(|(partition, it)| (*partition, it.clone())).collect()
+}
+
 /// The memory of a partition cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("what was sent back of partition {partition} cannot be read")]
@@ -29,18 +38,14 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Reads what the group keeps. `ends` are start and end of the partitions' logs: an offset beyond the end is of a
-    /// topic that is gone.
+    /// Reads what the group keeps [of this topic](of_this_topic).
     ///
     /// # Errors
     ///
     /// [`Unreadable`] where the text beside an offset is not ours.
-    pub fn new(kept: &Kept, ends: &BTreeMap<i32, (i64, i64)>) -> Result<Self, Unreadable> {
+    pub fn new(kept: &Kept) -> Result<Self, Unreadable> {
         let mut partitions = BTreeMap::new();
         for (&partition, (offset, metadata)) in kept {
-            if ends.get(&partition).is_none_or(|(_, end)| offset > end) {
-                continue;
-            }
             let snapshot = match metadata.as_str() {
                 "" => None,
                 text => Some(Snapshot::parse(*offset, text).map_err(|source| Unreadable { partition, source })?),
@@ -54,7 +59,7 @@ impl Marks {
     pub fn waiting(&self, partition: i32, start: i64, end: i64) -> i64 {
         let Some((offset, snapshot)) = self.partitions.get(&partition) else { return (end - start).max(0) };
         match snapshot {
-            None => end - start.max(*offset),
+            None => (end - start.max(*offset)).max(0),
             Some(it) => {
                 let remembered = it.unsettled.range(start.min(it.end)..).count();
                 i64::try_from(remembered).unwrap_or(i64::MAX) + (end - start.max(it.end)).max(0)
@@ -82,19 +87,19 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Goes on with what the group keeps, with at most `limit` bytes of text for a partition.
+    /// Goes on with what the group keeps [of this topic](of_this_topic), with at most `limit` bytes of text for a partition.
     ///
     /// # Errors
     ///
     /// [`Unreadable`] where the text beside an offset is not ours.
     pub fn new(kept: &Kept, ends: &BTreeMap<i32, (i64, i64)>, limit: usize) -> Result<Self, Unreadable> {
         let mut trackers = BTreeMap::new();
-        for (&partition, &(start, end)) in ends {
+        for (&partition, &(start, _)) in ends {
             let tracker = match kept.get(&partition) {
-                Some((offset, metadata)) if *offset <= end => {
+                Some((offset, metadata)) => {
                     Tracker::restore(*offset, metadata).map_err(|source| Unreadable { partition, source })?
                 }
-                _ => Tracker::new(start),
+                None => Tracker::new(start),
             };
             trackers.insert(partition, tracker);
         }

@@ -109,7 +109,8 @@ pub struct Redrive {
     desk: Desk,
     store: Store,
     options: Options,
-    kept: Kept,
+    /// What the group kept at first, and what of it belongs to this topic.
+    kept: (Kept, Kept),
     memory: Memory,
     /// Deaths of which a letter was sent back.
     sent: HashSet<u128>,
@@ -126,8 +127,8 @@ impl Redrive {
     pub async fn open(desk: Desk, options: Options) -> Result<Self, Error> {
         let limit = desk.metadata_limit().await.saturating_sub(store::LEASE + SPARE);
         let mut store = desk.store();
-        let (kept, _) = store.read().await?;
-        let memory = Memory::new(&kept, desk.ends(), limit)
+        let kept = desk.kept(&mut store).await?;
+        let memory = Memory::new(&kept.1, desk.ends(), limit)
             .map_err(|source| Error::Memory { group: store.group().to_owned(), source })?;
         let mut redrive = Self { desk, store, options, kept, memory, sent: HashSet::new(), undecodable: 0, chosen: 0 };
         redrive.survey().await?;
@@ -151,7 +152,13 @@ impl Redrive {
                         self.sent.extend(letter.identity());
                     }
                 }
-                Found::Undecodable { from, to, .. } => self.undecodable += u64::try_from(to - from).unwrap_or(0),
+                // it waits: a later version may be able to read it
+                Found::Undecodable { partition, from, to, .. } => {
+                    for offset in from..to {
+                        self.memory.see(Place { partition, offset });
+                        self.undecodable += 1;
+                    }
+                }
             }
         }
         self.memory.seen_all();
@@ -207,9 +214,9 @@ impl Redrive {
     /// Sends what is meant, until the end or until `stop` is cancelled; then what is on its way is still finished.
     pub async fn send(mut self, stop: &CancellationToken, mut progress: impl FnMut(Progress)) -> (Summary, Stop) {
         let mut summary = Summary::default();
-        match stop.run_until_cancelled(self.claim()).await {
+        match stop.run_until_cancelled(self.store.claim(&self.kept.0, &self.kept.1)).await {
             None => return (summary, Stop::Interrupted),
-            Some(Err(error)) => return (summary, Stop::Error(error)),
+            Some(Err(error)) => return (summary, Stop::Error(error.into())),
             Some(Ok(())) => {}
         }
         let end = self.send_all(stop, &mut summary, &mut progress).await.unwrap_or_else(Stop::Error);
@@ -222,20 +229,6 @@ impl Redrive {
             tracing::debug!(%error, "the lease is not given back");
         }
         (summary, end)
-    }
-
-    async fn claim(&mut self) -> Result<(), Error> {
-        let kept = self.store.claim().await?;
-        let before = |partition: &i32| {
-            let (start, end) = self.desk.ends().get(partition).copied().unwrap_or_default();
-            self.kept.get(partition).filter(|(offset, _)| *offset <= end).cloned().unwrap_or((start, String::new()))
-        };
-        if kept.iter().all(|(partition, now)| before(partition) == *now) {
-            return Ok(());
-        }
-        let _ = self.store.release().await;
-        let change = "letters were sent back since they were counted; run it again".to_owned();
-        Err(store::Error::Overtaken { group: self.group().to_owned(), change }.into())
     }
 
     async fn send_all(

@@ -1,7 +1,7 @@
 //! Reads the dead letter topic once, in the order in which its letters were written.
 //!
 //! Owns what it holds at a time: one fetch of each partition, whatever the topic's size. What cannot be decoded is told and
-//! stepped over: this is for looking at letters, and no position is committed because of it.
+//! stepped over; whoever commits has to count it as not worked on.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::kafka::{
 
 /// Time the broker may hold a fetch; below the log's end it has something at once.
 const MAX_WAIT: Duration = Duration::from_millis(500);
-/// Fetches in a row that bring nothing although the log goes on, until that is believed.
+/// Fetches in a row that bring nothing although the log goes on, until that is an error.
 const EMPTY_FETCHES: u32 = 10;
 /// Bytes for the fetches of all partitions together, and the least and the most of one. Compressed bytes: what comes of them
 /// is several times as much.
@@ -132,13 +132,14 @@ impl Source {
                     let records = fetched.records.into_iter().filter(|record| record.offset < end);
                     self.ahead.extend(records.map(Ahead::Record));
                 }
-                Ok(_) if failed.is_some() => self.next += 1,
                 Ok(_) => {
                     empty += 1;
+                    // a quota, or a leader that does not know yet how far its replicas are: there may be letters
                     if empty == EMPTY_FETCHES {
-                        let why = "the broker has sent nothing".to_owned();
-                        self.ahead.push_back(Ahead::Undecodable { from: self.next, to: self.end, why });
-                        self.next = self.end;
+                        let (partition, next, end) = (self.partition, self.next, self.end);
+                        let detail =
+                            format!("partition {partition}: nothing comes from {next} on, and it ends at {end}");
+                        return Err(FetchError::Unavailable { detail });
                     }
                 }
                 // the first time it may be a batch further on; then the next offset may be in the next batch

@@ -147,14 +147,15 @@ impl Store {
         Ok((kept, lease))
     }
 
-    /// Takes the lease, and tells what the group keeps from then on.
+    /// Takes the lease, if the group still keeps `before`, of which `ours` belongs to this topic.
     ///
     /// Waits some seconds where one was left behind.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] where another one works, and those of reading and writing.
-    pub async fn claim(&mut self) -> Result<Kept, Error> {
+    /// [`Error::Busy`] where another one works, [`Error::Overtaken`] where one has worked since: nothing was written then.
+    /// Otherwise those of reading and writing.
+    pub async fn claim(&mut self, before: &Kept, ours: &Kept) -> Result<(), Error> {
         let until = Instant::now() + PATIENCE;
         let (mut kept, first) = self.read().await?;
         let mut current = first.clone();
@@ -168,13 +169,16 @@ impl Store {
             sleep(LOOK).await;
             (kept, current) = self.read().await?;
         }
-        self.write(&kept, true).await?;
+        if kept != *before {
+            return Err(self.overtaken("letters were sent back since they were counted; run it again"));
+        }
+        self.write(ours, true).await?;
         sleep(SETTLE).await;
         let (after, lease) = self.read().await?;
         match lease {
             Some(lease) if lease == self.lease => {
-                self.held = Some(after.clone());
-                Ok(after)
+                self.held = Some(after);
+                Ok(())
             }
             Some(lease) => Err(Error::Busy { holder: lease.holder }),
             None => Err(self.overtaken("the lease is gone")),
@@ -244,10 +248,8 @@ impl Store {
         let commits: Vec<Commit> = self
             .ends
             .iter()
-            .map(|(&partition, &(start, end))| {
+            .map(|(&partition, &(start, _))| {
                 let (offset, text) = kept.get(&partition).cloned().unwrap_or((start, String::new()));
-                // of a topic that is gone
-                let (offset, text) = if offset > end { (start, String::new()) } else { (offset, text) };
                 let lease = if with_lease && Some(partition) == first { self.lease.text() } else { String::new() };
                 Commit { topic: Arc::clone(&self.topic), partition, offset, metadata: lease + &text }
             })

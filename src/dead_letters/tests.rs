@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
-    Filter, Found, Kept, Lanes, Letter, Marks, Memory, Place, Scan, Skip, event_lines, exported, judge, scan::Reading,
+    Filter, Found, Kept, Lanes, Letter, Marks, Memory, Place, Scan, Skip, event_lines, exported, judge, of_this_topic,
+    scan::Reading,
 };
 use crate::{
     config,
@@ -202,12 +203,15 @@ fn scattered_letters_are_refused_before_there_is_no_room() {
 
 #[test]
 fn an_offset_beyond_the_end_is_of_a_topic_that_is_gone() {
-    let old: Kept = [(0, (50, String::new()))].into();
-    assert!(seen(&old, 10, 4096).is_waiting(at(0)));
-    assert!(!Marks::new(&old, &ends(10)).expect("ours").contains(at(0)));
-    assert!(!seen(&old, 50, 4096).is_waiting(at(49)));
+    let old: Kept = [(0, (50, String::new())), (7, (0, String::new()))].into();
+    assert!(of_this_topic(&old, &ends(10)).is_empty());
+    let ours = of_this_topic(&old, &ends(50));
+    assert_eq!(ours, Kept::from([(0, (50, String::new()))]));
+    // what another redrive has settled since the ends were read is settled
+    assert!(!seen(&ours, 10, 4096).is_waiting(at(9)) && Marks::new(&ours).expect("ours").contains(at(9)));
+    assert_eq!(kept(&seen(&ours, 10, 4096)), ours, "and is not taken back");
     let strange: Kept = [(0, (5, "not ours".to_owned()))].into();
-    assert!(Memory::new(&strange, &ends(10), 4096).is_err() && Marks::new(&strange, &ends(10)).is_err());
+    assert!(Memory::new(&strange, &ends(10), 4096).is_err() && Marks::new(&strange).is_err());
 }
 
 proptest! {
@@ -228,7 +232,7 @@ proptest! {
         for offset in &second {
             memory.settle(at(*offset));
         }
-        let marks = Marks::new(&kept(&memory), &ends(400)).expect("ours");
+        let marks = Marks::new(&kept(&memory)).expect("ours");
         for start in [0, 150, 350] {
             let waiting = (start..400).filter(|offset| !first.contains(offset) && !second.contains(offset)).count();
             prop_assert_eq!(usize::try_from(marks.waiting(0, start, 400)), Ok(waiting));
@@ -307,4 +311,11 @@ async fn a_scan_steps_over_what_it_cannot_decode_and_over_nothing_else() {
         let told: Vec<&str> = told.split(' ').collect();
         assert_eq!(all(Scan::over([source(0, &records, broken, 12)])).await, told, "{broken:?}");
     }
+}
+
+#[tokio::test]
+async fn a_log_that_goes_on_and_brings_nothing_is_an_error() {
+    let mut scan = Scan::over([source(0, &[(0, 0)], &[], 5)]);
+    assert!(matches!(scan.next().await, Ok(Some(Found::Letter(_)))));
+    assert!(matches!(scan.next().await, Err(FetchError::Unavailable { .. })));
 }

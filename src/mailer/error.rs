@@ -236,6 +236,7 @@ mod tests {
         let text = error.to_string();
         assert!(text.starts_with("1 of 3 recipients have the mail; recipient 1: the relay refused"), "{text}");
         assert!(text.contains("; recipient 2: ") && !text.contains("ann@"), "{text}");
+        assert!(!format!("{error:?}").contains("ann@"), "{error:?}");
     }
 
     #[test]

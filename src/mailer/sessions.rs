@@ -63,31 +63,44 @@ impl Sessions {
         Arc::new(Self { connector, settings, relay, state: Mutex::default(), ended, quits })
     }
 
-    /// A session, when the caller's turn has come.
-    pub(super) async fn acquire(self: &Arc<Self>) -> Leased {
-        let place = match self.enqueue() {
-            Ok(held) => return self.lease(held),
-            Err(place) => place,
+    /// A session, when the caller's turn has come; none if the relay goes down before.
+    pub(super) async fn acquire(self: &Arc<Self>) -> Option<Leased> {
+        let held = match self.enqueue()? {
+            Ok(held) => held,
+            Err(place) => {
+                self.balance();
+                place.turn().await?
+            }
         };
-        self.balance();
-        let held = place.turn().await;
-        self.lease(held)
+        Some(self.lease(held))
     }
 
-    /// An idle session, if nobody else waits for one; else a place in the queue.
-    fn enqueue(self: &Arc<Self>) -> Result<Held, InQueue> {
+    /// An idle session, if nobody else waits for one; else a place in the queue. None while the relay is down.
+    fn enqueue(self: &Arc<Self>) -> Option<Result<Held, InQueue>> {
         let mut state = self.lock();
+        if !self.relay.is_open() {
+            return None;
+        }
         while state.waiting == 0 {
             match state.idle.pop_back() {
                 Some(held) if held.is_over(&self.settings) => self.quit(held),
-                Some(held) => return Ok(held),
+                Some(held) => return Some(Ok(held)),
                 None => break,
             }
         }
         let (turn, comes) = oneshot::channel();
         state.queue.push_back(turn);
         state.waiting += 1;
-        Err(InQueue { sessions: Arc::clone(self), comes })
+        Some(Err(InQueue { sessions: Arc::clone(self), comes }))
+    }
+
+    /// Sends away all who wait if the relay is down. To be called after everything that may have shut its gate: thousands of
+    /// callers cannot all watch it.
+    pub(super) fn look_at_relay(&self) {
+        let mut state = self.lock();
+        if !self.relay.is_open() {
+            state.queue.clear();
+        }
     }
 
     /// A place past the queue for the session of a probe, at the cost of those that are idle: they are old.
@@ -124,6 +137,7 @@ impl Sessions {
             Ok(session) => Some((Held::new(session, place), pass)),
             Err(error) => {
                 self.relay.session_failed(pass, Trouble::of(&error), &mask::text(&chain(&error)));
+                self.look_at_relay();
                 drop(place);
                 if error.is_about_secret() {
                     self.watch_secret();
@@ -265,8 +279,9 @@ struct InQueue {
 }
 
 impl InQueue {
-    async fn turn(mut self) -> Held {
-        (&mut self.comes).await.expect("the queue keeps a sender until it has sent")
+    /// None where all who wait were sent away.
+    async fn turn(mut self) -> Option<Held> {
+        (&mut self.comes).await.ok()
     }
 }
 

@@ -133,10 +133,9 @@ impl<'a> Transactions<'a> {
                     None => continue,
                 }
             } else {
-                tokio::select! {
-                    biased;
-                    () = pass.overtaken() => continue,
-                    leased = sessions.acquire() => (leased, pass),
+                match sessions.acquire().await {
+                    Some(leased) => (leased, pass),
+                    None => continue,
                 }
             };
             if let Err(error) = self.make() {
@@ -194,6 +193,7 @@ impl<'a> Transactions<'a> {
         });
         if let Some(reply) = locked_out {
             relay.down(pass, &mask::text(&reply.to_string()));
+            self.inner.sessions.look_at_relay();
         } else if classes.is_empty() || seen(|class| class.is_an_answer() || matches!(class, Class::Refused { .. })) {
             self.inner.silent.store(0, Ordering::Relaxed);
             relay.answers(&mut pass);
@@ -210,6 +210,7 @@ impl<'a> Transactions<'a> {
         let silent = self.begun.is_some_and(|begun| begun.elapsed() >= SILENCE);
         if silent && (pass.is_probe() || self.inner.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT) {
             self.inner.relay.unfit(pass, "it takes sessions but does not answer in time");
+            self.inner.sessions.look_at_relay();
         }
     }
 }

@@ -118,17 +118,31 @@ impl Drop for Asked<'_> {
 struct Probing(Weak<Breaker>);
 
 impl Probing {
-    async fn run(self) {
-        while let Some(at) = self.due() {
-            sleep_until(at).await;
-            let Some(breaker) = self.0.upgrade() else { return };
-            let (connector, topic) = (breaker.connector.clone(), Arc::clone(&breaker.topic));
-            drop(breaker);
-            let outcome = reach(connector, &topic).await;
-            let Some(breaker) = self.0.upgrade() else { return };
-            if let Err(trouble) = &outcome {
-                debug!(why = %trouble, "Kafka does not answer yet");
+    async fn run(mut self) {
+        loop {
+            while let Some(at) = self.due() {
+                sleep_until(at).await;
+                self.probe().await;
             }
+            let Some(breaker) = self.0.upgrade() else { return };
+            breaker.probing.store(false, Ordering::Release);
+            // it may have opened again in between
+            if self.due().is_none() || breaker.probing.swap(true, Ordering::AcqRel) {
+                self.0 = Weak::new();
+                return;
+            }
+        }
+    }
+
+    async fn probe(&self) {
+        let Some(breaker) = self.0.upgrade() else { return };
+        let (connector, topic) = (breaker.connector.clone(), Arc::clone(&breaker.topic));
+        drop(breaker);
+        let outcome = reach(connector, &topic).await;
+        if let Err(trouble) = &outcome {
+            debug!(%topic, why = %trouble, "Kafka does not answer yet");
+        }
+        if let Some(breaker) = self.0.upgrade() {
             breaker.lock().probed(outcome, Instant::now());
         }
     }

@@ -1,6 +1,6 @@
 //! The settings of a producer, put together in the program.
 
-use std::{collections::BTreeMap, env, time::Duration};
+use std::{collections::BTreeMap, env, fmt, time::Duration};
 
 use super::{BuildError, Producer};
 use crate::config::{self, Fallback, WhenFull};
@@ -20,11 +20,11 @@ use crate::config::{self, Fallback, WhenFull};
 ///     .build()?;
 /// # Ok::<(), postlane::producer::BuildError>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 #[must_use = "a builder makes no producer until build is called"]
 pub struct ProducerBuilder {
     variables: BTreeMap<String, String>,
-    set: BTreeMap<&'static str, String>,
+    set: BTreeMap<String, String>,
 }
 
 impl ProducerBuilder {
@@ -114,9 +114,8 @@ impl ProducerBuilder {
     }
 
     /// Any other variable: those of TLS, logins and SMTP.
-    pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.variables.insert(name.into(), value.into());
-        self
+    pub fn variable(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.set(name, value)
     }
 
     /// Makes the producer; connects to nothing.
@@ -126,12 +125,43 @@ impl ProducerBuilder {
     /// [`BuildError`] names every wrong variable at once, or the first file that cannot be used.
     pub fn build(self) -> Result<Producer, BuildError> {
         let mut variables = self.variables;
-        variables.extend(self.set.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        variables.extend(self.set);
         Producer::new(&config::producer_from_variables(variables)?)
     }
 
-    fn set(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.set.insert(name, value.into());
+    fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.set.insert(name.into(), value.into());
         self
+    }
+}
+
+/// Shows the names alone: there are passwords among the values.
+impl fmt::Debug for ProducerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProducerBuilder")
+            .field("variables", &self.variables.keys())
+            .field("set", &self.set.keys())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_is_not_shown() {
+        let builder = Producer::builder().variable("SMTP_PASSWORD", "hunter2").brokers(["user:hunter2@kafka:9092"]);
+        let shown = format!("{builder:?}");
+        assert!(shown.contains("SMTP_PASSWORD") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn what_the_program_says_goes_before_the_variables() {
+        let variable = |value: &str| [("PUBLISH_TIMEOUT".to_owned(), value.to_owned())];
+        let builder = Producer::builder().timeout(Duration::from_secs(1)).variable("KAFKA_BROKERS", "kafka:9092");
+        assert!(builder.variables(variable("soon")).build().is_ok());
+        let error = Producer::builder().variables(variable("soon")).build().expect_err("two are wrong").to_string();
+        assert!(error.contains("PUBLISH_TIMEOUT=") && error.contains("KAFKA_BROKERS is not set"), "{error}");
     }
 }

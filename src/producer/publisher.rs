@@ -201,10 +201,7 @@ pub(crate) struct Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        let topics = self.topics.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for topic in topics.values() {
-            topic.stop.notify_one();
-        }
+        self.close();
     }
 }
 
@@ -266,6 +263,13 @@ impl Publisher {
             }
         }
         Ok(())
+    }
+
+    /// Ends the connections. What waits then is not written.
+    pub(crate) fn close(&self) {
+        for topic in self.topics.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            topic.stop.notify_one();
+        }
     }
 
     /// Records that wait or are on their way, and their bytes.

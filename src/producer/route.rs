@@ -122,6 +122,9 @@ impl Route {
         expect(clippy::unused_async, reason = "only sessions with a relay are ended politely")
     )]
     pub(super) async fn close(&self) {
+        if let Self::Kafka(kafka) = self {
+            kafka.publisher.close();
+        }
         #[cfg(feature = "smtp")]
         let direct = match self {
             Self::Smtp(direct) => Some(direct),

@@ -14,7 +14,8 @@ pub struct Stats {
     pub refused: u64,
     /// Mails that found no room in the buffer.
     pub full: u64,
-    /// Mails that Kafka did not take in time and that were taken back.
+    /// Mails that Kafka did not take in time and that were taken back, or that it was not asked for at all because it takes
+    /// none (the circuit); with a fallback they went on to it.
     pub withdrawn: u64,
     /// Mails of which Kafka did not say in time whether it has them.
     pub unknown_outcome: u64,

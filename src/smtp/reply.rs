@@ -4,10 +4,10 @@ use std::{error::Error as _, fmt};
 
 use lettre::transport::smtp::{self as lettre_smtp, response::Response};
 
-use crate::config::ReplyPattern;
+use crate::{config::ReplyPattern, mask};
 
 /// An SMTP reply that was read whole (RFC 5321 4.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Reply {
     /// Three digits, 200..=599.
     pub code: u16,
@@ -15,6 +15,17 @@ pub struct Reply {
     pub enhanced: Option<(u8, u16, u16)>,
     /// Text of all lines, joined by a space; bytes above 0x7f are `?`, controls are spaces.
     pub text: String,
+}
+
+/// Masks what looks like an address: servers like to repeat the recipient's.
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("code", &self.code)
+            .field("enhanced", &self.enhanced)
+            .field("text", &mask::text(&self.text))
+            .finish()
+    }
 }
 
 impl Reply {

@@ -92,3 +92,12 @@ pub(crate) fn counts(pairs: &[(&str, usize)]) -> Value {
         object
     })
 }
+
+/// The settings that the commands have.
+pub(crate) fn settings(bed: &Bed) -> postlane::config::Kafka {
+    let command = bed.command(&[]);
+    let variables = command.as_std().get_envs();
+    let text = |text: &std::ffi::OsStr| text.to_str().expect("UTF-8").to_owned();
+    let variables: Vec<_> = variables.map(|(name, value)| (text(name), text(value.expect("it is set")))).collect();
+    postlane::config::kafka_from_variables(variables).expect("settings")
+}

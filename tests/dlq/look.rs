@@ -3,11 +3,12 @@
 use std::process::Stdio;
 
 use devkit::kafka::Record;
+use postlane::dead_letters::{Desk, Place};
 use serde_json::{Value, json};
 
 use crate::{
     bed::{Bed, event_with},
-    letters::{bury, counts, dlq, letter, lines, mail, of, quiet, redrive, sent},
+    letters::{bury, counts, dlq, letter, lines, mail, of, quiet, redrive, sent, settings},
 };
 
 async fn places(bed: &Bed, filter: &[&str]) -> Vec<String> {
@@ -105,6 +106,9 @@ async fn what_is_no_letter_is_shown_as_such_and_stops_nothing() {
         ("unreadable", 2),
     ]);
     assert_eq!(outcome["skipped"], skipped);
+    let marks = Desk::open(&settings(&bed)).await.expect("a topic").marks().await.expect("told");
+    let waiting: Vec<i64> = (0..12).filter(|offset| !marks.contains(Place { partition: 0, offset: *offset })).collect();
+    assert_eq!(waiting, [0, 1, 3, 4, 5, 6, 7, 8, 10], "what was not sent is not remembered, decodable or not");
     assert_eq!(outcome["targets"], counts(&[(&bed.names.normal, 2), (&bed.names.high, 1)]));
 }
 
@@ -170,4 +174,16 @@ async fn the_topics_are_described_with_what_waits() {
     let (code, table, _) = bed.run(&["topics", "describe"]).await;
     assert_eq!(code, Some(1));
     assert!(table.contains("does not exist"), "{table}");
+}
+
+#[tokio::test]
+async fn an_outcome_that_cannot_be_written_is_told_all_the_same() {
+    let bed = quiet().await;
+    bury(&bed, vec![letter(&bed, 1, &mail(1))]).await;
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let mut command = bed.command(&["dlq", "redrive", "--all", "--yes", "--json"]);
+    let output = command.stdout(full).output().await.expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("sent back 1 of 1"), "{said}");
 }

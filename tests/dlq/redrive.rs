@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use postlane::dead_letters::{Desk, Options, Redrive, Stop};
 use serde_json::json;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     bed::event_with,
-    letters::{bury, counts, dlq, in_lane, letter, mail, quiet, redrive, sent},
+    letters::{bury, counts, dlq, in_lane, letter, mail, quiet, redrive, sent, settings},
 };
 
 #[tokio::test]
@@ -138,4 +140,25 @@ async fn of_several_that_start_together_at_most_one_sends() {
     let outcome = redrive(&bed, &["--all"], 0).await;
     let (copies, _) = in_lane(&bed).await;
     assert!(copies.len() == 60 && copies.values().all(|count| *count == 1), "{outcome} {copies:?} {ended:?}");
+}
+
+#[tokio::test]
+async fn who_has_counted_before_another_has_sent_sends_nothing_and_changes_nothing() {
+    let bed = quiet().await;
+    let some = |numbers: std::ops::Range<i64>| -> Vec<devkit::kafka::Record> {
+        numbers.map(|number| letter(&bed, number, &mail(usize::try_from(number).unwrap_or(0)))).collect()
+    };
+    bury(&bed, some(0..4)).await;
+    let desk = Desk::open(&settings(&bed)).await.expect("a topic");
+    let mut first = Redrive::open(desk, Options::default()).await.expect("readable");
+    assert_eq!(first.plan(|_, _| {}).await.expect("readable").chosen, 4);
+
+    bury(&bed, some(4..8)).await;
+    assert_eq!(sent(&redrive(&bed, &["--all"], 0).await), (8, 8));
+    let (summary, end) = first.send(&CancellationToken::new(), |_| {}).await;
+    assert!(matches!(&end, Stop::Error(error) if error.is_passing()), "{end:?}");
+    assert_eq!(summary.sent, 0);
+    assert_eq!(sent(&redrive(&bed, &["--all"], 0).await), (0, 0), "all is still remembered");
+    let (copies, _) = in_lane(&bed).await;
+    assert!(copies.len() == 8 && copies.values().all(|count| *count == 1), "{copies:?}");
 }

@@ -104,3 +104,23 @@ async fn a_mailer_that_is_dropped_with_its_runtime_does_no_harm() {
     .expect("no panic");
     assert_eq!(server.ledger().accepted().len(), 2);
 }
+
+#[tokio::test]
+async fn a_relay_that_takes_sessions_and_says_nothing_more_is_down_after_a_few() {
+    let server = SmtpServer::builder().rule(on(Command::Mail).act(Action::silence()));
+    let bed = Bed::with(server, &[("SMTP_SESSIONS", "3")]).await;
+    let messages: Vec<_> = (0..20).map(|number| message(&number.to_string())).collect();
+    let begun = Instant::now();
+    // three sessions that hang cost their callers all of their time, and those who wait behind them no more than that
+    let sends = messages.iter().enumerate().map(|(number, message)| {
+        let time = if number < 3 { Duration::from_secs(6) } else { PATIENCE };
+        bed.send_within(message, time)
+    });
+    for (number, outcome) in futures::future::join_all(sends).await.into_iter().enumerate() {
+        let error = outcome.expect_err("no answer");
+        let timed_out = matches!(&error, Error::Failed(Failed::TimedOut(_)));
+        assert!(if number < 3 { timed_out } else { is_down(&error) }, "{number}: {error:?}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(bed.smtp.ledger().taken().len(), 0);
+}

@@ -1,6 +1,7 @@
 //! The producer against real brokers: what it says of a mail is what became of it.
 
 mod bounds;
+mod circuit;
 mod common;
 mod fallback;
 mod killed;

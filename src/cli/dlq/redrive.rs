@@ -186,8 +186,9 @@ fn confirmed(count: usize) -> bool {
 
 /// What was done, and how the program ends.
 fn outcome(summary: &Summary, plan: &Plan, end: Stop, caught: Option<Exit>, json: bool) -> Exit {
-    if json && let Err(Closed(exit)) = report(summary, plan, &end) {
-        return exit;
+    if json {
+        // where that cannot be written, it was said; what was done is told below, and the status is that of the work
+        let _ = report(summary, plan, &end);
     }
     let targets: Vec<String> = summary.targets.iter().map(|(topic, count)| format!("{topic} {count}")).collect();
     let to = if targets.is_empty() { String::new() } else { format!(": {}", targets.join(", ")) };

@@ -187,12 +187,22 @@ async fn produce(link: &mut PartitionLink, partition: i32, records: Vec<Record>)
 /// Whether a write that failed like this can have been stored all the same.
 fn may_be_stored(error: &Error) -> bool {
     match error {
-        Error::Client(ClientError::ServerError { protocol_error, .. }) => matches!(
+        // said before anything is written; others, of leaders that move too, may come while the replicas are waited for
+        Error::Client(ClientError::ServerError { protocol_error, .. }) => !matches!(
             protocol_error,
-            ProtocolError::RequestTimedOut
-                | ProtocolError::NotEnoughReplicasAfterAppend
-                | ProtocolError::UnknownServerError
-                | ProtocolError::NetworkException
+            ProtocolError::MessageTooLarge
+                | ProtocolError::RecordListTooLarge
+                | ProtocolError::InvalidRecord
+                | ProtocolError::InvalidTimestamp
+                | ProtocolError::InvalidRequest
+                | ProtocolError::InvalidTopicException
+                | ProtocolError::CorruptMessage
+                | ProtocolError::NotEnoughReplicas
+                | ProtocolError::TopicAuthorizationFailed
+                | ProtocolError::ClusterAuthorizationFailed
+                | ProtocolError::PolicyViolation
+                | ProtocolError::UnsupportedForMessageFormat
+                | ProtocolError::UnsupportedCompressionType
         ),
         Error::Client(_) | Error::Timeout { .. } => true,
         Error::Connect(_) | Error::UnknownTopic { .. } | Error::UnknownPartition { .. } | Error::LetInAgain { .. } => {

@@ -57,6 +57,8 @@ pub(super) struct Link {
     pub(super) delays: Delays,
     /// Records in the last request, and when it was answered: about as many callers may come back.
     pub(super) last: (usize, Instant),
+    /// The broker reads nothing before then.
+    pub(super) throttled_until: Instant,
 }
 
 pub(super) enum LinkState {
@@ -72,7 +74,12 @@ pub(super) enum LinkState {
 
 impl Link {
     pub(super) fn new(now: Instant) -> Self {
-        Self { state: LinkState::Closed(now), delays: Delays::new(FIRST_PAUSE, 2.0, 0.2, MAX_PAUSE), last: (0, now) }
+        Self {
+            state: LinkState::Closed(now),
+            delays: Delays::new(FIRST_PAUSE, 2.0, 0.2, MAX_PAUSE),
+            last: (0, now),
+            throttled_until: now,
+        }
     }
 
     /// Lets go of a connection that cannot be relied on.

@@ -4,6 +4,8 @@
 //! whose answer is bad or never comes. What comes while a request is on its way goes with the next one, so that batches
 //! grow with the load and a lone record waits for nothing.
 
+mod records;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, atomic::Ordering},
@@ -11,29 +13,21 @@ use std::{
 };
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use kafka_protocol::{ResponseError, messages::ProduceResponse};
+use kafka_protocol::messages::ProduceResponse;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
+use self::records::{BATCH_BYTES, Partition};
 use super::{
-    NotStored, Published, Topic, Trouble,
-    batch::{Batch, Identity, Stamp},
+    NotStored, Topic, Trouble,
+    batch::{Batch, Identity},
     link::{self, Identified, Link, LinkState, Opened, WriteError, Written},
-    verdict::{Verdict, in_words, verdict},
 };
 use crate::{
     delay::Delays,
-    foreign::clean,
     kafka::wire,
     producer::partitions::{Routes, Unrouted},
 };
-
-/// Most bytes for one partition in a request; topics take batches of 1 MiB unless they are set otherwise.
-const BATCH_BYTES: usize = 256 * 1024;
-/// Least of them after a topic has refused batches as too large.
-const LEAST_BATCH_BYTES: usize = 8 * 1024;
-/// Most bytes in a request, unless a single record has more.
-const REQUEST_BYTES: usize = 1024 * 1024;
 
 /// Age at which the partitions are asked for again, so that new ones are noticed.
 const ROUTES_AGE: Duration = Duration::from_secs(300);
@@ -42,11 +36,14 @@ const MISSING: Duration = Duration::from_millis(500);
 /// Time between two looks for records whose callers have gone elsewhere.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Time for which we write without an identity where none could be had.
-const WITHOUT: Duration = Duration::from_secs(30);
+const WITHOUT: Duration = Duration::from_secs(60);
 
 /// First and longest pause of what the brokers cannot do now.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
+
+/// Longest time for which a broker's word is taken that we have used up our quota.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
 
 /// Records in a request from which on their callers are waited for before the next one.
 const MANY: usize = 16;
@@ -63,27 +60,6 @@ enum Known {
     As(Identity),
     /// Nobody, until then.
     Nobody(Instant),
-}
-
-/// What is to be known of a partition beside its records.
-struct Partition {
-    /// A batch that may be stored, and is to go again before all others.
-    in_doubt: Option<Batch>,
-    /// Identity of the last batch, and the number that follows its last record.
-    next: Option<(Identity, i32)>,
-    not_before: Instant,
-    delays: Delays,
-}
-
-impl Partition {
-    /// The stamp of the next batch, of so many records.
-    fn stamp(&mut self, identity: Option<Identity>, count: usize) -> Option<Stamp> {
-        let identity = identity?;
-        let sequence = self.next.filter(|(of, _)| *of == identity).map_or(0, |(_, next)| next);
-        let after = sequence.checked_add(i32::try_from(count).ok()?)?;
-        self.next = Some((identity, after));
-        Some(Stamp { identity, sequence })
-    }
 }
 
 pub(super) struct Task {
@@ -195,6 +171,8 @@ impl Task {
         }
         let (ready, mut alarm) = (|it: &Partition| it.not_before <= now, None::<Instant>);
         let mut without_leader = false;
+        let mut all_stand = routes.leaders.len() >= routes.count as usize;
+        waiting.retain(|index| self.partitions.get(index).is_none_or(|partition| !partition.busy));
         for partition in waiting {
             if let Some(state) = self.partitions.get(&partition).filter(|it| !ready(it)) {
                 alarm = Some(alarm.map_or(state.not_before, |alarm| alarm.min(state.not_before)));
@@ -205,7 +183,7 @@ impl Task {
                 None => without_leader = true,
             }
         }
-        if without_leader && !self.stale {
+        if (without_leader || warm && !all_stand) && !self.stale {
             self.stale = true;
             self.topic
                 .queue
@@ -215,7 +193,6 @@ impl Task {
         if let Some(alarm) = alarm {
             self.wake_at(alarm);
         }
-        let mut all_stand = true;
         for (broker, partitions) in by_leader {
             all_stand &= self.serve(broker, &partitions, now);
         }
@@ -253,22 +230,24 @@ impl Task {
                 false
             }
             LinkState::Idle(..) => {
-                let LinkState::Idle(connection, _) = std::mem::replace(&mut link.state, LinkState::Busy) else {
+                let (last, answered) = link.last;
+                let throttled = link.throttled_until;
+                let LinkState::Idle(connection, since) = std::mem::replace(&mut link.state, LinkState::Busy) else {
                     unreachable!("just matched")
                 };
                 if identify {
                     self.open(broker, Some(connection), true);
                     return false;
                 }
-                let (last, answered) = link.last;
-                let until = answered + self.topic.linger;
-                let hold = last >= MANY && now < until && self.topic.queue.len() < last;
-                let batches = if partitions.is_empty() || hold { Vec::new() } else { self.batches(partitions, now) };
+                // many callers have just been answered: most of them come back at once
+                let lingers = last >= MANY && self.topic.queue.len() < last;
+                let until = if lingers { throttled.max(answered + self.topic.linger) } else { throttled };
+                let batches = if until > now { Vec::new() } else { self.batches(partitions, now) };
                 if batches.is_empty() {
-                    if hold {
+                    if until > now {
                         self.wake_at(until);
                     }
-                    self.link(broker).state = LinkState::Idle(connection, answered);
+                    self.link(broker).state = LinkState::Idle(connection, since);
                 } else {
                     self.write(broker, connection, batches, now);
                 }
@@ -285,6 +264,7 @@ impl Task {
         let address = self.routes.as_ref().and_then(|routes| routes.addresses.get(&broker)).cloned();
         let Some(address) = address else {
             self.stale = true;
+            self.link(broker).failed(Instant::now());
             return;
         };
         self.link(broker).state = LinkState::Opening;
@@ -292,69 +272,6 @@ impl Task {
         self.work.push(Box::pin(async move {
             Done::Opened(link::open(broker, address, connector, connection, identify).await)
         }));
-    }
-
-    fn partition(&mut self, index: i32, now: Instant) -> &mut Partition {
-        self.partitions.entry(index).or_insert_with(|| Partition {
-            in_doubt: None,
-            next: None,
-            not_before: now,
-            delays: Delays::doubling(FIRST_PAUSE, MAX_PAUSE),
-        })
-    }
-
-    /// What goes to these partitions next. All of it counts as on the wire from now on.
-    fn batches(&mut self, partitions: &[i32], now: Instant) -> Vec<Batch> {
-        let start = partitions.partition_point(|partition| *partition < self.turn);
-        let (mut batches, mut room) = (Vec::new(), REQUEST_BYTES);
-        for &index in partitions[start..].iter().chain(&partitions[..start]) {
-            self.turn = index;
-            if room == 0 {
-                break;
-            }
-            let limit = self.batch_bytes.min(room);
-            if let Some(batch) = self.batch(index, limit, now) {
-                room = room.saturating_sub(batch.size());
-                batches.push(batch);
-            }
-        }
-        batches
-    }
-
-    fn batch(&mut self, index: i32, limit: usize, now: Instant) -> Option<Batch> {
-        let identity = match self.known {
-            Known::As(identity) => Some(identity),
-            Known::Unknown | Known::Nobody(_) => None,
-        };
-        let partition = self.partition(index, now);
-        // with its stamp the same records go again, and the broker stores them once
-        if let Some(mut batch) = partition.in_doubt.take() {
-            if batch.stamp.is_none() {
-                batch.keep_awaited(now);
-                batch.restamp(partition.stamp(identity, batch.orders.len()));
-            }
-            return Some(batch);
-        }
-        let orders = self.topic.queue.take(index, limit, now);
-        if orders.is_empty() {
-            return None;
-        }
-        let stamp = self.partition(index, now).stamp(identity, orders.len());
-        if stamp.is_none() && identity.is_some() {
-            // two thousand million records have gone by
-            self.known = Known::Unknown;
-        }
-        match Batch::new(index, orders, stamp) {
-            Ok(batch) => Some(batch),
-            Err((orders, why)) => {
-                self.partition(index, now).next = stamp.map(|stamp| (stamp.identity, stamp.sequence));
-                let refused = Published::NotStored(NotStored::Refused(Trouble::passing(why)));
-                for (_, order) in orders {
-                    order.answer(refused.clone());
-                }
-                None
-            }
-        }
     }
 
     fn write(&mut self, broker: i32, connection: Box<wire::Connection>, batches: Vec<Batch>, now: Instant) {
@@ -446,12 +363,14 @@ impl Task {
     fn written(&mut self, written: Written, now: Instant) {
         let Written { broker, batches, outcome } = written;
         let count = batches.iter().map(|batch| batch.orders.len()).sum();
+        self.back_from_wire(&batches);
         match outcome {
             Ok((connection, response)) => {
                 let link = self.link(broker);
                 link.state = LinkState::Idle(connection, now);
                 link.delays.reset();
                 link.last = (count, now);
+                link.throttled_until = now + throttle(&response);
                 for batch in batches {
                     self.answered(batch, &response, now);
                 }
@@ -464,114 +383,9 @@ impl Task {
             }
         }
     }
+}
 
-    fn answered(&mut self, batch: Batch, response: &ProduceResponse, now: Instant) {
-        let mut answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-        let Some(answer) = answers.find(|answer| answer.index == batch.partition) else {
-            return self.doubt(batch, now);
-        };
-        let Some(code) = ResponseError::try_from_code(answer.error_code) else {
-            self.topic.queue.set_trouble(None);
-            let partition = self.partition(batch.partition, now);
-            partition.delays.reset();
-            self.ask_delays.reset();
-            return batch.stored(&self.topic.name, answer.base_offset);
-        };
-        let said = answer.error_message.as_ref().map_or_else(|| in_words(code), |text| clean(text, &[]));
-        let why = format!("topic {} partition {}: {said}", self.topic.name, batch.partition);
-        debug!(why, code = answer.error_code, "the broker refuses a batch");
-        match verdict(code) {
-            Verdict::Stored => batch.stored(&self.topic.name, -1),
-            Verdict::Elsewhere => {
-                self.topic.queue.set_trouble(Trouble::passing(why));
-                self.stale = true;
-                self.back(batch, now);
-            }
-            Verdict::Later => {
-                self.topic.queue.set_trouble(Trouble::passing(why));
-                self.back(batch, now);
-            }
-            Verdict::Doubt => {
-                self.topic.queue.set_trouble(Trouble::passing(why));
-                self.doubt(batch, now);
-            }
-            Verdict::Stamp => {
-                warn!(why, "the broker has lost track of what we wrote; going on under a new producer id");
-                self.forget(batch.partition, batch.stamp);
-                let mut batch = batch;
-                batch.stamp = None;
-                self.back(batch, now);
-            }
-            Verdict::Content if batch.orders.len() > 1 && !batch.doubtful => {
-                if matches!(code, ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge) {
-                    self.batch_bytes = (batch.size() / 2).max(LEAST_BATCH_BYTES);
-                }
-                let mut batch = batch;
-                for (_, order) in &mut batch.orders {
-                    order.alone = true;
-                }
-                self.unwritten(batch);
-            }
-            refused @ (Verdict::Content | Verdict::Denied) => {
-                self.roll_back(&batch);
-                let trouble = Trouble { why: why.into(), setup: refused == Verdict::Denied };
-                batch.refused(&NotStored::Refused(trouble));
-            }
-        }
-    }
-
-    /// It was not stored by this try and goes again after a while.
-    fn back(&mut self, batch: Batch, now: Instant) {
-        let partition = self.partition(batch.partition, now);
-        partition.not_before = now + partition.delays.advance();
-        if batch.doubtful {
-            partition.in_doubt = Some(batch);
-        } else {
-            self.unwritten(batch);
-        }
-    }
-
-    /// It was never stored: its records can be withdrawn again.
-    fn unwritten(&mut self, batch: Batch) {
-        self.roll_back(&batch);
-        self.topic.queue.put_back(batch.orders);
-    }
-
-    /// The broker has not counted this batch.
-    fn roll_back(&mut self, batch: &Batch) {
-        if let (Some(stamp), Some(partition)) = (batch.stamp, self.partitions.get_mut(&batch.partition))
-            && !batch.doubtful
-        {
-            partition.next = Some((stamp.identity, stamp.sequence));
-        }
-    }
-
-    /// It may be stored.
-    fn doubt(&mut self, mut batch: Batch, now: Instant) {
-        batch.doubtful = true;
-        self.back(batch, now);
-    }
-
-    /// Gives up an identity with which numbers may be missing.
-    fn forget(&mut self, partition: i32, stamp: Option<Stamp>) {
-        if let Some(partition) = self.partitions.get_mut(&partition) {
-            partition.next = None;
-        }
-        if matches!((&self.known, stamp), (Known::As(identity), Some(stamp)) if *identity == stamp.identity) {
-            self.known = Known::Unknown;
-        }
-    }
-
-    /// Lets go of batches in doubt for which nobody waits any more.
-    fn drop_abandoned(&mut self, now: Instant) {
-        let mut abandoned = Vec::new();
-        for (index, partition) in &mut self.partitions {
-            if let Some(batch) = partition.in_doubt.take_if(|batch| batch.deadline(now).is_none()) {
-                abandoned.push((*index, batch.stamp));
-            }
-        }
-        for (index, stamp) in abandoned {
-            self.forget(index, stamp);
-        }
-    }
+/// For how long a broker reads nothing more of us, because we have used up our quota.
+fn throttle(response: &ProduceResponse) -> Duration {
+    Duration::from_millis(u64::try_from(response.throttle_time_ms).unwrap_or(0)).min(LONGEST_THROTTLE)
 }

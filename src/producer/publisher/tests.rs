@@ -217,11 +217,46 @@ async fn who_may_not_write_is_told_at_once() {
 async fn a_partition_that_has_moved_is_looked_up_again() {
     let (old, new) = (Fake::start(1).await, Fake::start(1).await);
     let publisher = publisher(&old);
-    stored(&publish(&publisher, "a").await);
+    publisher.ready(&["t".into()], Instant::now() + PATIENCE).await.expect("ready");
     old.lead_to(&new);
     old.always(Play::Refuse(Code::NotLeaderOrFollower));
-    assert_eq!(stored(&publish(&publisher, "b").await), (0, false));
-    assert_eq!((old.keys(), new.keys()), (vec!["a".to_owned()], vec!["b".to_owned()]));
+    assert_eq!(stored(&publish(&publisher, "a").await), (0, false));
+    assert_eq!((old.keys(), new.keys()), (vec![], vec!["a".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_leader_that_is_one_no_more_may_have_stored_it() {
+    for code in [Code::NotLeaderOrFollower, Code::UnknownTopicOrPartition] {
+        let fake = Fake::start(1).await;
+        fake.play([Play::StoreAnd(code)]);
+        fake.always(Play::Refuse(code));
+        let publisher = publisher(&fake);
+        let outcome = publish_for(&publisher, "a", SHORT).await;
+        assert!(matches!(outcome, Published::Unknown(_)), "{code}: {outcome:?}");
+        // and the next one is not taken for a repetition of it
+        fake.always(Play::Store);
+        stored(&publish(&publisher, "b").await);
+        assert_eq!(fake.keys(), ["a", "b"]);
+    }
+}
+
+#[tokio::test]
+async fn a_partition_has_one_batch_on_its_way_whoever_leads_it() {
+    let publisher = Publisher::new(Connector::plaintext(vec!["127.0.0.1:1".to_owned()]), limits());
+    let topic = publisher.topic(&"t".into());
+    topic.queue.set_count(1);
+    let mut task = Task::new(Arc::clone(&topic));
+    let mut answers = Vec::new();
+    for key in ["a", "b"] {
+        let (reply, answer) = oneshot::channel();
+        answers.push(answer);
+        let room = publisher.room(1, Instant::now()).await.expect("room");
+        let (record, deadline) = (Content::new(record(key)), Instant::now() + PATIENCE);
+        let order = Order { hash: 0, record, deadline, alone: true, reply, _room: room };
+        let _ = topic.queue.put(order);
+    }
+    assert_eq!(task.batches(&[0], Instant::now()).len(), 1);
+    assert!(task.batches(&[0], Instant::now()).is_empty(), "the first one is on its way");
 }
 
 #[tokio::test]
@@ -285,6 +320,19 @@ async fn what_comes_while_a_request_is_on_its_way_goes_with_the_next() {
     }
     assert_eq!(fake.keys().len(), 501);
     assert!(fake.produced() <= 3, "{} requests", fake.produced());
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_is_waited_for() {
+    let fake = Fake::start(1).await;
+    fake.throttle(Duration::from_millis(1200));
+    let publisher = publisher(&fake);
+    stored(&publish(&publisher, "a").await);
+    fake.throttle(Duration::ZERO);
+    let start = Instant::now();
+    stored(&publish(&publisher, "b").await);
+    assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(fake.connections(), 1, "and not over another connection");
 }
 
 #[tokio::test]

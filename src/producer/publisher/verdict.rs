@@ -7,8 +7,8 @@ use kafka_protocol::ResponseError;
 pub(super) enum Verdict {
     /// The records are in the log already.
     Stored,
-    /// They are not stored, and another broker may take them.
-    Elsewhere,
+    /// The partition has another leader, which may have them: a leader says so also of what it had appended before.
+    Moved,
     /// They are not stored now.
     Later,
     /// They may be stored.
@@ -34,9 +34,9 @@ pub(super) fn verdict(code: ResponseError) -> Verdict {
         | E::FencedLeaderEpoch
         | E::UnknownLeaderEpoch
         | E::UnknownTopicId
-        | E::InconsistentTopicId => Verdict::Elsewhere,
+        | E::InconsistentTopicId => Verdict::Moved,
         // Said before the leader appends.
-        E::NotEnoughReplicas | E::ThrottlingQuotaExceeded | E::BrokerNotAvailable => Verdict::Later,
+        E::NotEnoughReplicas | E::ThrottlingQuotaExceeded => Verdict::Later,
         E::OutOfOrderSequenceNumber
         | E::UnknownProducerId
         | E::InvalidProducerEpoch
@@ -89,6 +89,7 @@ mod tests {
             ResponseError::KafkaStorageError,
             ResponseError::UnknownServerError,
             ResponseError::NetworkException,
+            ResponseError::BrokerNotAvailable,
             ResponseError::Unknown(999),
         ] {
             assert_eq!(verdict(code), Verdict::Doubt, "{code}");

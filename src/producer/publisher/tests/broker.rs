@@ -1,7 +1,7 @@
 //! A broker that stores what it is given, answers as the script says, and sorts out repetitions.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -61,6 +61,7 @@ struct State {
     identities: i64,
     leader: Option<SocketAddr>,
     produced: usize,
+    throttle: i32,
     /// The requests that are held.
     held: Vec<Arc<Notify>>,
     /// Keys by partition, in the order of their offsets.
@@ -106,6 +107,18 @@ impl Fake {
 
     pub(super) fn lead_to(&self, other: &Self) {
         self.state().leader = Some(other.address);
+    }
+
+    /// Says that nothing more is read for so long.
+    pub(super) fn throttle(&self, time: Duration) {
+        self.state().throttle = i32::try_from(time.as_millis()).expect("short");
+    }
+
+    /// Connections over which anything was written.
+    pub(super) fn connections(&self) -> usize {
+        let seen = self.broker.seen();
+        let peers = seen.iter().filter(|it| it.api == ApiKey::Produce).map(|it| it.peer);
+        peers.collect::<BTreeSet<_>>().len()
     }
 
     /// Answers the requests that are held.
@@ -210,7 +223,9 @@ impl State {
         let topic = TopicProduceResponse::default()
             .with_name(topic.name.clone())
             .with_partition_responses(answers.collect::<Vec<_>>());
-        let answer = ResponseKind::Produce(ProduceResponse::default().with_responses(vec![topic]));
+        let answer = ResponseKind::Produce(
+            ProduceResponse::default().with_responses(vec![topic]).with_throttle_time_ms(self.throttle),
+        );
         match play {
             Play::StoreAndSilence => Action::Silence,
             Play::HangUp | Play::StoreAndHangUp => Action::Cut(Bytes::new()),
