@@ -27,7 +27,7 @@ use super::{
 use crate::cli::{
     exit::Exit,
     misconfigured, runtime,
-    terminal::{complain, print},
+    terminal::{self, complain},
     variables,
 };
 
@@ -191,7 +191,7 @@ async fn send(arguments: &Arguments, source: Source, taker: Taker) -> Exit {
         (false, true) => String::new(),
         (false, false) => report.text(),
     };
-    print(&text, report.exit())
+    terminal::report(&text, report.exit())
 }
 
 /// Who takes the events.
