@@ -142,8 +142,16 @@ async fn send(arguments: &Arguments, source: Source, taker: Taker) -> Exit {
         }
     }
     let rejects = match arguments.file.rejects.as_deref().map(Rejects::open).transpose() {
-        Ok(Some(rejects)) if arguments.file.path.as_deref().is_some_and(|events| rejects.is(events)) => {
-            complain(format_args!("--rejects: {} is the file that is sent", source.name));
+        Ok(Some(rejects))
+            if arguments
+                .file
+                .path
+                .iter()
+                .map(PathBuf::as_path)
+                .chain(source.store.iter().map(Store::path))
+                .any(|other| rejects.is(other)) =>
+        {
+            complain(format_args!("--rejects: this is the file that is sent, or its state ({})", source.name));
             return Exit::Usage;
         }
         Ok(rejects) => rejects,
