@@ -80,13 +80,15 @@ async fn main() -> Result<()> {
 
 struct App {
     producer: Producer,
-    /// By address in lower case. A database, in an application.
-    accounts: Mutex<HashMap<String, Account>>,
+    accounts: Mutex<Accounts>,
     secret: String,
     base_url: String,
     tasks: TaskTracker,
     at_once: Arc<Semaphore>,
 }
+
+/// By address in lower case. A database, in an application.
+type Accounts = HashMap<String, Account>;
 
 #[derive(Clone, Copy, Default)]
 struct Account {
@@ -117,7 +119,7 @@ struct Link {
 }
 
 async fn reset_form(State(app): State<Arc<App>>, Query(link): Query<Link>) -> impl IntoResponse {
-    let known = app.address_of(&link.token, Utc::now()).is_some();
+    let known = app.address_of(&app.accounts(), &link.token, Utc::now()).is_some();
     let status = if known { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     let page = if known {
         // the script takes the token from the address, so that nothing that came from outside stands in the page
@@ -144,12 +146,12 @@ async fn reset_password(State(app): State<Arc<App>>, Json(request): Json<ResetPa
     if request.password.chars().count() < 12 {
         return StatusCode::UNPROCESSABLE_ENTITY;
     }
-    let Some(address) = app.address_of(&request.token, Utc::now()) else { return StatusCode::BAD_REQUEST };
-    match app.accounts().get_mut(&address) {
-        // an application keeps a hash of the password here (Argon2id)
-        Some(account) => account.changes += 1,
-        None => return StatusCode::BAD_REQUEST,
-    }
+    // checked and used up in one step (a database would do both in one transaction)
+    let mut accounts = app.accounts();
+    let address = app.address_of(&accounts, &request.token, Utc::now());
+    let Some(account) = address.and_then(|address| accounts.get_mut(&address)) else { return StatusCode::BAD_REQUEST };
+    // an application keeps a hash of the password here (Argon2id)
+    account.changes += 1;
     info!("a password was changed");
     StatusCode::NO_CONTENT
 }
@@ -180,12 +182,12 @@ impl App {
     }
 
     /// Whose token this is, if it is one of ours that is still good.
-    fn address_of(&self, token: &str, now: DateTime<Utc>) -> Option<String> {
+    fn address_of(&self, accounts: &Accounts, token: &str, now: DateTime<Utc>) -> Option<String> {
         let (payload, signature) = token.split_once('.')?;
         let payload = String::from_utf8(BASE64URL_NOPAD.decode(payload.as_bytes()).ok()?).ok()?;
         let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?;
         let (address, expires) = payload.split_once('\n')?;
-        let account = self.accounts().get(address).copied();
+        let account = accounts.get(address).copied();
         // in constant time, and as long for an account that there is not
         self.signature(&payload, account.unwrap_or_default()).verify_slice(&signature).ok()?;
         (account.is_some() && now.timestamp() < expires.parse().ok()?).then(|| address.to_owned())
@@ -198,7 +200,7 @@ impl App {
         mac
     }
 
-    fn accounts(&self) -> MutexGuard<'_, HashMap<String, Account>> {
+    fn accounts(&self) -> MutexGuard<'_, Accounts> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

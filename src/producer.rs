@@ -258,7 +258,12 @@ impl Producer {
             #[cfg(feature = "smtp")]
             Err(SendError::Smtp { .. }) => counters.failed_by_smtp.add(),
             #[cfg(feature = "smtp")]
-            Err(SendError::BothWays { .. }) => counters.failed_by_smtp.add(),
+            Err(SendError::BothWays { unknown, smtp, .. }) => {
+                counters.failed_by_smtp.add();
+                if *unknown && smtp.may_have_arrived() {
+                    counters.twice_possible.add();
+                }
+            }
             Err(SendError::Closed) => {}
         }
     }

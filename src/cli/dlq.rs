@@ -10,11 +10,12 @@ mod show;
 mod view;
 
 use chrono::{DateTime, Utc};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use postlane::{
     config::{ConfigError, Kafka},
     dead_letters::{Desk, Error, Filter, Marks, Place},
     event::Priority,
+    failure::{Reason, Stage},
 };
 
 use super::{arguments, exit::Exit, misconfigured, runtime, terminal::complain};
@@ -32,17 +33,37 @@ pub(super) enum Command {
     Export(export::Arguments),
 }
 
+/// Every stage and every reason that a letter of ours can have.
+const STAGES: [Stage; 5] = [Stage::Decode, Stage::Template, Stage::Compose, Stage::Send, Stage::Expired];
+const REASONS: [Reason; 11] = [
+    Reason::Malformed,
+    Reason::UnknownTemplate,
+    Reason::RenderFailed,
+    Reason::BadAddress,
+    Reason::BadHeader,
+    Reason::Unsupported,
+    Reason::TooLarge,
+    Reason::Rejected,
+    Reason::RetriesExhausted,
+    Reason::OutcomeUnknown,
+    Reason::Expired,
+];
+
+fn words(words: &[&'static str]) -> PossibleValuesParser {
+    PossibleValuesParser::new(words.iter().copied())
+}
+
 /// Which letters are meant.
 #[derive(Debug, Args)]
 struct Choice {
     /// Only these letters, by partition and offset in the dead letter topic, such as 0:1742
     #[arg(value_name = "PARTITION:OFFSET")]
     places: Vec<Place>,
-    /// Only letters of this reason, such as rejected or unknown-template; may be given several times
-    #[arg(long, value_name = "WORD", help_heading = "Filters")]
+    /// Only letters of this reason; may be given several times
+    #[arg(long, value_name = "WORD", value_parser = words(&REASONS.map(Reason::as_str)), help_heading = "Filters")]
     reason: Vec<String>,
-    /// Only letters that failed at this stage: decode, template, compose, send or expired
-    #[arg(long, value_name = "WORD", help_heading = "Filters")]
+    /// Only letters that failed at this stage
+    #[arg(long, value_name = "WORD", value_parser = words(&STAGES.map(Stage::as_str)), help_heading = "Filters")]
     stage: Vec<String>,
     /// Only mails of this template
     #[arg(long, value_name = "NAME", help_heading = "Filters")]
@@ -70,7 +91,14 @@ impl Choice {
             "high" => kafka.topic_high.clone(),
             "normal" => kafka.topic_normal.clone(),
             "low" => kafka.topic_low.clone(),
-            topic => topic.to_owned(),
+            topic => {
+                if lane_of(kafka, topic).is_none() {
+                    complain(format_args!(
+                        "no lane is called {topic}: looking for letters that came from a topic of that name"
+                    ));
+                }
+                topic.to_owned()
+            }
         };
         Filter {
             reasons: self.reason.clone(),

@@ -15,9 +15,8 @@ use super::{
 
 const EXAMPLES: &str = "\
 Examples:
-  postlane man | man -l -                             # read the page of postlane
-  postlane man send | man -l -                        # and that of a command
-  postlane man --output-dir /usr/local/share/man/man1 # install all of them";
+  postlane man send | man -l -       # read the page of a command
+  postlane man --output-dir /usr/local/share/man/man1";
 
 /// Which pages, and where to.
 #[derive(Debug, Args)]

@@ -108,6 +108,19 @@ pub(super) fn print(text: &str, exit: Exit) -> Exit {
     }
 }
 
+/// The same for what is only told about work that is done: where it cannot be written, it stands on standard error, and the
+/// status stays that of the work.
+pub(super) fn report(text: &str, exit: Exit) -> Exit {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(format_args!("standard output: {error}; it would have said:\n{}", text.trim_end()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    exit
+}
+
 /// Says what is wrong on standard error, by the program's name. Unlike `eprintln!` it does not panic where that is closed.
 pub(super) fn complain(what: impl Display) {
     let _ = writeln!(io::stderr(), "postlane: {what}");

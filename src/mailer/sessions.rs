@@ -149,9 +149,17 @@ impl Sessions {
 
     /// Opens as many sessions as callers wait for, and the relay takes.
     fn balance(self: &Arc<Self>) {
-        while let Some((place, pass)) = self.wanted() {
+        loop {
+            let (place, pass) = match self.wanted() {
+                Wanted::Session(place, pass) => (place, pass),
+                Wanted::Patience => {
+                    spawn(Watching(Arc::clone(self)).run());
+                    return;
+                }
+                Wanted::Nothing => return,
+            };
             let opening = Opening(Arc::clone(self));
-            spawn(async move {
+            let started = spawn(async move {
                 let opened = opening.0.open(place, pass).await;
                 let sessions = opening.ended();
                 match opened {
@@ -159,30 +167,26 @@ impl Sessions {
                     None => sessions.balance(),
                 }
             });
+            if !started {
+                return;
+            }
         }
     }
 
-    /// Leave to open one more session for the queue, if it needs one; it is counted as being opened.
-    fn wanted(self: &Arc<Self>) -> Option<(SessionPlace, Pass)> {
+    /// What the queue needs now; it is counted as being on its way.
+    fn wanted(self: &Arc<Self>) -> Wanted {
         let mut state = self.lock();
         if state.opening >= state.waiting || !self.relay.is_open() || self.ended.is_cancelled() {
-            return None;
+            return Wanted::Nothing;
         }
         let Some(place) = self.relay.try_session() else {
-            state.watching = state.watching || spawn(Arc::clone(self).watch());
-            return None;
+            let watched = std::mem::replace(&mut state.watching, true);
+            return if watched { Wanted::Nothing } else { Wanted::Patience };
         };
-        // between the two the relay may have gone down: whoever waits hears of that by himself
-        let pass = self.relay.try_admit().ok()?;
+        // between the two the relay may have gone down: whoever waits is sent away
+        let Ok(pass) = self.relay.try_admit() else { return Wanted::Nothing };
         state.opening += 1;
-        Some((place, pass))
-    }
-
-    /// Waits until the relay may take one more session.
-    async fn watch(self: Arc<Self>) {
-        let _ = self.ended.run_until_cancelled(self.relay.session_free()).await;
-        self.lock().watching = false;
-        self.balance();
+        Wanted::Session(place, pass)
     }
 
     /// Hands a session to whoever waits longest, keeps it, or closes it.
@@ -199,28 +203,10 @@ impl Sessions {
             }
         }
         state.idle.push_back(held);
-        state.reaping = state.reaping || spawn(Arc::clone(self).reap());
-    }
-
-    /// Closes what is idle for too long, until nothing is idle.
-    async fn reap(self: Arc<Self>) {
-        loop {
-            let over = {
-                let mut state = self.lock();
-                let Some(oldest) = state.idle.front() else {
-                    state.reaping = false;
-                    return;
-                };
-                let at = oldest.used() + self.settings.idle_timeout;
-                if at > Instant::now() { Err(at) } else { Ok(state.idle.pop_front()) }
-            };
-            match over {
-                Ok(held) => held.into_iter().for_each(|held| self.quit(held)),
-                Err(at) => _ = self.ended.run_until_cancelled(sleep_until(at)).await,
-            }
-            if self.ended.is_cancelled() {
-                return;
-            }
+        let reaped = std::mem::replace(&mut state.reaping, true);
+        drop(state);
+        if !reaped {
+            spawn(Reaping(Some(Arc::clone(self))).run());
         }
     }
 
@@ -267,9 +253,71 @@ impl Sessions {
     }
 }
 
-/// Runs a task; false where there is no runtime, as when what it is for is dropped after the runtime was.
+/// What the queue needs.
+enum Wanted {
+    /// One more session, for which there is a place.
+    Session(SessionPlace, Pass),
+    /// To wait until the relay takes one more.
+    Patience,
+    /// Nothing that is not on its way.
+    Nothing,
+}
+
+/// Runs a task; not behind the lock, for a task that is dropped at once takes it. False where there is no runtime, or one that ends: it drops the task at once.
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> bool {
-    Handle::try_current().map(|runtime| runtime.spawn(task)).is_ok()
+    Handle::try_current().is_ok_and(|runtime| !runtime.spawn(task).is_finished())
+}
+
+/// The task that waits until the relay may take one more session.
+struct Watching(Arc<Sessions>);
+
+impl Watching {
+    async fn run(self) {
+        let sessions = Arc::clone(&self.0);
+        let _ = sessions.ended.run_until_cancelled(sessions.relay.session_free()).await;
+        drop(self);
+        sessions.balance();
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.lock().watching = false;
+    }
+}
+
+/// The task that closes what is idle for too long, until nothing is idle.
+struct Reaping(Option<Arc<Sessions>>);
+
+impl Reaping {
+    async fn run(mut self) {
+        let Some(sessions) = self.0.clone() else { return };
+        while !sessions.ended.is_cancelled() {
+            let over = {
+                let mut state = sessions.lock();
+                let Some(oldest) = state.idle.front() else {
+                    // said behind the same lock, so that whoever gives a session back now starts another one
+                    state.reaping = false;
+                    self.0 = None;
+                    return;
+                };
+                let at = oldest.used() + sessions.settings.idle_timeout;
+                if at > Instant::now() { Err(at) } else { Ok(state.idle.pop_front()) }
+            };
+            match over {
+                Ok(held) => held.into_iter().for_each(|held| sessions.quit(held)),
+                Err(at) => _ = sessions.ended.run_until_cancelled(sleep_until(at)).await,
+            }
+        }
+    }
+}
+
+impl Drop for Reaping {
+    fn drop(&mut self) {
+        if let Some(sessions) = self.0.take() {
+            sessions.lock().reaping = false;
+        }
+    }
 }
 
 /// A place in the queue; whoever leaves it gives back what he got in the same moment.

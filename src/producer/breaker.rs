@@ -49,7 +49,7 @@ impl Breaker {
 
     /// Leave to ask Kafka for one mail, or why there is no use in that.
     pub(super) fn ask(self: &Arc<Self>) -> Result<Asked<'_>, Outage> {
-        let admitted = self.lock().admit();
+        let admitted = self.lock().admit(Instant::now());
         match admitted {
             Ok(leave) => Ok(Asked { breaker: self, leave: Some(leave) }),
             Err(outage) => {

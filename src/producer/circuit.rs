@@ -1,7 +1,7 @@
 //! Whether Kafka is asked at all: a dead one must not cost every caller `PUBLISH_TIMEOUT`.
 //!
-//! Pure: the time comes in. After [`FAILURES`] publishes in a row without an answer the circuit is open, and nobody waits for
-//! Kafka. Probes that are no mails look whether it is back; then one mail at a time is tried, until one was answered.
+//! Pure: the time comes in. After [`FAILURES`] publishes without an answer, and none to another one while they waited, the
+//! circuit is open, and nobody waits for Kafka. Probes that are no mails look whether it is back; then one mail at a time is tried, until one was answered.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::publisher::Trouble;
 use crate::delay::Delays;
 
-/// Publishes in a row without an answer that open the circuit.
+/// Publishes without an answer that open the circuit.
 pub(super) const FAILURES: u32 = 3;
 /// The first delay before a probe, and the longest: it costs nobody anything.
 const PROBES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
@@ -20,6 +20,8 @@ pub(super) struct Circuit {
     state: State,
     /// Counts how often the state changed: what was begun before says nothing about Kafka now, unless it is an answer.
     epoch: u64,
+    /// When Kafka answered last.
+    answered: Option<Instant>,
     delays: Delays,
 }
 
@@ -56,16 +58,17 @@ pub(super) enum Opened {
 #[must_use]
 pub(super) struct Leave {
     epoch: u64,
+    begun: Instant,
     trial: bool,
 }
 
 impl Circuit {
     pub(super) fn new() -> Self {
-        Self { state: State::Closed(0), epoch: 0, delays: Delays::new(PROBES.0, 2.0, 0.1, PROBES.1) }
+        Self { state: State::Closed(0), epoch: 0, answered: None, delays: Delays::new(PROBES.0, 2.0, 0.1, PROBES.1) }
     }
 
     /// Whether Kafka is to be asked for one more mail.
-    pub(super) fn admit(&mut self) -> Result<Leave, Outage> {
+    pub(super) fn admit(&mut self, now: Instant) -> Result<Leave, Outage> {
         let trial = match &mut self.state {
             State::Closed(_) => false,
             State::Trying(_, busy @ false) => {
@@ -74,12 +77,13 @@ impl Circuit {
             }
             State::Trying(outage, true) | State::Open(outage, _) => return Err(outage.clone()),
         };
-        Ok(Leave { epoch: self.epoch, trial })
+        Ok(Leave { epoch: self.epoch, begun: now, trial })
     }
 
     /// Kafka has answered, whatever it said; how long nobody waited for it, if it is asked again from now on.
     pub(super) fn answered(&mut self, _: Leave, now: Instant) -> Option<Duration> {
         self.delays.reset();
+        self.answered = Some(now);
         let was = std::mem::replace(&mut self.state, State::Closed(0));
         match was {
             State::Closed(_) => None,
@@ -93,7 +97,8 @@ impl Circuit {
     /// Kafka has not answered in time; whether nobody waits for it from now on, for the first time of this outage or again.
     #[expect(clippy::needless_pass_by_value, reason = "a leave is given back once")]
     pub(super) fn failed(&mut self, leave: Leave, trouble: Trouble, now: Instant) -> Option<Opened> {
-        if leave.epoch != self.epoch {
+        // whoever has answered others since is not dead: one leader of several may be, or this mail waited too long
+        if leave.epoch != self.epoch || self.answered.is_some_and(|answered| answered > leave.begun) {
             return None;
         }
         let (since, opened) = match &mut self.state {

@@ -122,19 +122,18 @@ impl Route {
         expect(clippy::unused_async, reason = "only sessions with a relay are ended politely")
     )]
     pub(super) async fn close(&self) {
-        if let Self::Kafka(kafka) = self {
-            kafka.publisher.close();
-        }
-        #[cfg(feature = "smtp")]
-        let direct = match self {
-            Self::Smtp(direct) => Some(direct),
-            Self::Kafka(kafka) => kafka.fallback.as_ref(),
+        match self {
+            Self::Kafka(kafka) => {
+                kafka.publisher.close();
+                #[cfg(feature = "smtp")]
+                if let Some(fallback) = &kafka.fallback {
+                    fallback.close().await;
+                }
+            }
+            #[cfg(feature = "smtp")]
+            Self::Smtp(direct) => direct.close().await,
             #[cfg(feature = "testing")]
-            Self::Memory(_) => None,
-        };
-        #[cfg(feature = "smtp")]
-        if let Some(direct) = direct {
-            direct.close().await;
+            Self::Memory(_) => {}
         }
     }
 }
@@ -173,9 +172,8 @@ impl Kafka {
     fn tell_breaker(&self, asked: Asked<'_>, published: &Published) {
         let silence = || Trouble { why: "no answer in time".into(), setup: false };
         match published {
-            Published::Stored { .. } => asked.answered(),
             Published::NotStored(NotStored::Refused(trouble)) if trouble.setup => asked.failed(trouble),
-            Published::NotStored(NotStored::Refused(_)) => asked.answered(),
+            Published::Stored { .. } | Published::NotStored(NotStored::Refused(_)) => asked.answered(),
             // our own bounds, and no time was lost
             Published::NotStored(NotStored::Full) if self.refuse_when_full => drop(asked),
             Published::NotStored(NotStored::Full) => asked.failed(&silence()),

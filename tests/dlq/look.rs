@@ -49,6 +49,11 @@ async fn filters_choose_and_all_of_them_must_hold() {
     ] {
         assert_eq!(places(&bed, filter).await, expected, "{filter:?}");
     }
+    for wrong in [["--stage", "sent"], ["--reason", "refused"]] {
+        dlq(&bed, &["list", wrong[0], wrong[1]], 2).await;
+    }
+    let (out, said) = dlq(&bed, &["list", "--lane", "hihg"], 0).await;
+    assert!(out.is_empty() && said.contains("no lane is called hihg") && said.contains("none of the 4"), "{said}");
     let (_, said) = dlq(&bed, &["list", "--since", "yesterday"], 2).await;
     assert!(said.contains("2h or 3d"), "{said}");
 }

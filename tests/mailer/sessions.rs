@@ -6,7 +6,7 @@ use devkit::smtp::{Action, Command, End, SmtpServer, on};
 use postlane::mailer::{Error, Failed};
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::bed::{Bed, PATIENCE, message, order};
+use crate::bed::{Bed, PATIENCE, mailer, message, order};
 
 #[tokio::test]
 async fn a_session_is_used_again_and_ends_after_its_share() {
@@ -143,4 +143,40 @@ async fn closing_waits_for_what_is_being_sent_and_takes_no_more() {
     bed.smtp.wait_until(|ledger| ledger.open() == 0, PATIENCE).await.expect("closed");
     assert!(bed.smtp.ledger().sessions().all(|session| session.end == Some(End::Quit)));
     bed.mailer.close().await;
+}
+
+#[test]
+fn a_runtime_that_ends_while_mails_wait_for_a_session_ends() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for threads in [false, true] {
+            let mut builder = if threads {
+                tokio::runtime::Builder::new_multi_thread()
+            } else {
+                tokio::runtime::Builder::new_current_thread()
+            };
+            let runtime = builder.enable_all().build().expect("a runtime");
+            // the server lives on
+            let servers = tokio::runtime::Runtime::new().expect("a runtime");
+            let smtp = servers.block_on(SmtpServer::builder().start());
+            smtp.hold(Command::Mail);
+            let mailer = mailer(smtp.port(), &[("SMTP_SESSIONS", "2")]);
+            runtime.block_on(async {
+                for number in 0..20 {
+                    let mailer = mailer.clone();
+                    tokio::spawn(
+                        async move { mailer.send(&message(&number.to_string()), Instant::now() + PATIENCE).await },
+                    );
+                }
+                smtp.wait_until(|ledger| ledger.held() == 2, PATIENCE).await.expect("two are being sent");
+            });
+            drop(runtime);
+            // and the mailer is as good as new in another one
+            smtp.release(Command::Mail);
+            let sent = servers.block_on(mailer.send(&message("after"), Instant::now() + PATIENCE));
+            sent.expect("delivered");
+        }
+        done.send(()).expect("the test waits");
+    });
+    ended.recv_timeout(PATIENCE).expect("it ends");
 }

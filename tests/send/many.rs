@@ -161,6 +161,8 @@ async fn what_cannot_be_done_is_said() {
         (&["send", "--file", &file, "--state", "/nowhere/s"], 78, "KAFKA_BROKERS"),
         (&["send", "--file", &file, "--check", "--rejects", "/nowhere/r"], 1, "/nowhere/r cannot be written"),
         (&["send", "--file", &file, "--check", "--rejects", &file], 2, "is the file that is sent"),
+        (&["send", "--file", &file, "--rejects", "events.postlane"], 78, "KAFKA_BROKERS"),
+        (&["send", "--file", "/dev/null/x"], 1, "/dev/null/x"),
         (&["send", "--file", &file, "--rate", "fast"], 2, "expected a rate"),
         (&["send", "--file", &file, "--max-errors", "0"], 2, "--max-errors"),
         (&["send", "--restart", "--to", "a@b", "--template", "plain"], 2, "cannot be used with"),

@@ -105,7 +105,7 @@ async fn what_is_wrong_is_named_by_its_option_and_nothing_is_sent() {
         (&["--data", "[1]"], "--data: expected a JSON object"),
         (&["--data", "{"], "--data: expected a JSON object"),
         (&["--data", "@missing.json"], "--data: @missing.json: "),
-        (&["--priority", "urgent"], "--priority <LANE>': expected high, normal or low"),
+        (&["--priority", "urgent"], "--priority <LANE>'"),
         (&["--expires-in", "soon"], "--expires-in <DURATION>': expected a duration"),
         (&["--expires-at", "tomorrow"], "--expires-at <TIME>': expected a time"),
         (&["--max-attempts", "0"], "--max-attempts: "),

@@ -53,3 +53,18 @@ async fn a_file_is_published_even_where_nobody_reads_the_summary() {
     assert_eq!(ended.0, Some(0));
     assert_eq!(bed.records(postlane::event::Priority::Normal).await.len(), 100);
 }
+
+/// Whoever sees a failure repeats the mail: it would be a second one.
+#[tokio::test]
+async fn a_mail_that_is_published_is_no_failure_where_the_receipt_cannot_be_written() {
+    let bed = Bed::new().await;
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux");
+    let mut command = bed.program.command(&["send", "--to", "a@example.com", "--template", "welcome", "--id", "w1"]);
+    command.stdout(full).stderr(Stdio::piped());
+    let run = tokio::task::spawn_blocking(move || command.spawn().expect("it starts").wait_with_output());
+    let output = run.await.expect("no panic").expect("it ends");
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(said.contains("it would have said:\nw1 is in "), "{said}");
+    assert_eq!(bed.records(postlane::event::Priority::Normal).await.len(), 1);
+}

@@ -43,6 +43,7 @@ fn bash_takes_the_completions_and_completes() {
         ("postlane send --gi", "--give-up-after"),
         ("postlane topics cr", "create"),
         ("postlane send --format e", "eml event"),
+        ("postlane send --priority l", "low"),
     ] {
         let script = format!(
             "source completions; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \

@@ -94,7 +94,8 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
         return Ok(exit);
     }
     if let Some(path) = &arguments.output {
-        complain(format_args!("{count} letters are in {}", path.display()));
+        let what = if count == 1 { "1 letter is".to_owned() } else { format!("{count} letters are") };
+        complain(format_args!("{what} in {}", path.display()));
     }
     Ok(if without > 0 { Exit::Failed } else { Exit::Done })
 }

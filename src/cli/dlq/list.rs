@@ -186,6 +186,8 @@ impl<'a> List<'a> {
         if !self.json && io::stdout().is_terminal() {
             let text = self.summary(seen);
             self.out.put(&text)?;
+        } else if !self.json && self.count == 0 {
+            complain(self.summary(seen).trim_end());
         }
         self.out.end()
     }
@@ -193,9 +195,9 @@ impl<'a> List<'a> {
     fn summary(&self, seen: usize) -> String {
         if self.count == 0 {
             return if seen == 0 {
-                "No dead letters.\n".to_owned()
+                "no dead letters\n".to_owned()
             } else {
-                format!("None of the {seen} letters that were looked at is meant.\n")
+                format!("none of the {seen} letters that were looked at is meant\n")
             };
         }
         let mut reasons: Vec<_> = self.reasons.iter().collect();

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use chrono::{DateTime, Utc};
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use postlane::{Priority, config::RateLimit};
 
 use crate::cli::arguments::{duration, rate, time};
@@ -16,7 +19,7 @@ const HELP: &str = "\
 Examples:
   # One mail; then the same shown without sending it, and sent past Kafka
   postlane send --to a@example.com --template welcome --data '{\"Name\":\"Ann\"}'
-  postlane send --to a@example.com --template welcome --data @ann.json --dry-run
+  postlane send --to a@example.com --from s@example.com -t welcome --dry-run
   postlane send --to a@example.com --template welcome --data @ann.json --direct
 
   # A file: checked, then published; the same command again goes on with it
@@ -26,8 +29,9 @@ Examples:
 
 Settings:
   KAFKA_BROKERS, and what it takes to get in, is all that must be set; with
-  --direct it is SMTP_HOST, and with --dry-run and --check nothing. MAIL_FROM
-  and TEMPLATES_DIR count where they are set.
+  --direct it is SMTP_HOST, and with --dry-run and --check nothing; --direct and
+  --dry-run want a sender, --from or MAIL_FROM. TEMPLATES_DIR counts where it
+  is set.
 
 Templates:
   They are looked at with --check, --dry-run and --direct, and wherever
@@ -118,8 +122,8 @@ pub(super) struct Mail {
     /// Extra header field, `Name: value`; may be repeated
     #[arg(long, value_name = "FIELD", conflicts_with = "file", value_parser = header)]
     pub(super) header: Vec<(String, String)>,
-    /// Lane: high, normal or low
-    #[arg(long, short, value_name = "LANE", conflicts_with = "file", value_parser = priority)]
+    /// Lane
+    #[arg(long, short, value_name = "LANE", conflicts_with = "file", value_parser = priority(), ignore_case = true)]
     pub(super) priority: Option<Priority>,
     /// Identity of the mail: the same id gives the same Message-ID; without it a random one
     #[arg(long, value_name = "ID", conflicts_with = "file")]
@@ -170,9 +174,11 @@ fn header(text: &str) -> Result<(String, String), &'static str> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-fn priority(text: &str) -> Result<Priority, &'static str> {
-    Priority::ALL
-        .into_iter()
-        .find(|priority| text.eq_ignore_ascii_case(&priority.to_string()))
-        .ok_or("expected high, normal or low")
+/// The lanes by their names, which completions know.
+fn priority() -> impl TypedValueParser<Value = Priority> {
+    PossibleValuesParser::new(["high", "normal", "low"]).map(|name| match name.to_ascii_lowercase().as_str() {
+        "high" => Priority::High,
+        "low" => Priority::Low,
+        _ => Priority::Normal,
+    })
 }

@@ -159,7 +159,7 @@ impl Book {
             self.state.line = self.window.next();
             self.state.offset = self.window.offset();
             self.state.beyond = self.window.beyond();
-            store.save(&mut self.state)?;
+            store.save(&mut self.state, self.window.end())?;
         }
         Ok(())
     }

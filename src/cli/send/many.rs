@@ -8,7 +8,7 @@ use std::{
 };
 
 use data_encoding::BASE32_NOPAD;
-use postlane::{config::mail_from_variables, email::MAX_SIZE, shutdown::Signals};
+use postlane::{Producer, config::mail_from_variables, email::MAX_SIZE, shutdown::Signals};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
@@ -27,7 +27,7 @@ use super::{
 use crate::cli::{
     exit::Exit,
     misconfigured, runtime,
-    terminal::{complain, print},
+    terminal::{self, complain},
     variables,
 };
 
@@ -46,25 +46,16 @@ pub(super) fn run(arguments: &Arguments, file: &Path) -> Exit {
         Ok(source) => source,
         Err(exit) => return exit,
     };
-    let outcome = if local {
-        let looker = mail_from_variables(variables()).map_err(|error| misconfigured(&error)).and_then(|settings| {
-            Looker::new(settings).map_err(|error| {
-                complain(format_args!("TEMPLATES_DIR: {error}"));
-                Exit::Config
-            })
-        });
-        looker.and_then(|looker| runtime::block_on(send(arguments, source, Check(looker))))
-    } else {
-        match one::producer(arguments) {
-            Ok(producer) => runtime::block_on(async {
-                let exit = send(arguments, source, producer.clone()).await;
-                producer.close().await;
-                exit
-            }),
-            Err(exit) => Err(exit),
-        }
-    };
-    outcome.unwrap_or_else(|exit| exit)
+    let taker = if local { checker() } else { one::producer(arguments).map(Taker::Kafka) };
+    taker.and_then(|taker| runtime::block_on(send(arguments, source, taker))).unwrap_or_else(|exit| exit)
+}
+
+fn checker() -> Result<Taker, Exit> {
+    let settings = mail_from_variables(variables()).map_err(|error| misconfigured(&error))?;
+    Looker::new(settings).map(|looker| Taker::Check(Box::new(looker))).map_err(|error| {
+        complain(format_args!("TEMPLATES_DIR: {error}"));
+        Exit::Config
+    })
 }
 
 impl Source {
@@ -141,7 +132,7 @@ fn name_run() -> String {
     name
 }
 
-async fn send<P: Publish>(arguments: &Arguments, source: Source, publisher: P) -> Exit {
+async fn send(arguments: &Arguments, source: Source, taker: Taker) -> Exit {
     let (sender, signals) = mpsc::channel(2);
     match Signals::new() {
         Ok(mut signals) => drop(tokio::spawn(async move { while sender.send(signals.next().await).await.is_ok() {} })),
@@ -151,8 +142,16 @@ async fn send<P: Publish>(arguments: &Arguments, source: Source, publisher: P) -
         }
     }
     let rejects = match arguments.file.rejects.as_deref().map(Rejects::open).transpose() {
-        Ok(Some(rejects)) if arguments.file.path.as_deref().is_some_and(|events| rejects.is(events)) => {
-            complain(format_args!("--rejects: {} is the file that is sent", source.name));
+        Ok(Some(rejects))
+            if arguments
+                .file
+                .path
+                .iter()
+                .map(PathBuf::as_path)
+                .chain(source.store.iter().map(Store::path))
+                .any(|other| rejects.is(other)) =>
+        {
+            complain(format_args!("--rejects: this is the file that is sent, or its state ({})", source.name));
             return Exit::Usage;
         }
         Ok(rejects) => rejects,
@@ -178,7 +177,11 @@ async fn send<P: Publish>(arguments: &Arguments, source: Source, publisher: P) -
     let lines = Lines::new(source.reader, source.state.line, source.state.offset, MAX_SIZE);
     let book = Book::new(source.state, source.store, rejects);
     let started = Instant::now();
-    let finished = Run::new(publisher, options, book, progress).run(lines, signals).await;
+    let producer = if let Taker::Kafka(producer) = &taker { Some(producer.clone()) } else { None };
+    let finished = Run::new(taker, options, book, progress).run(lines, signals).await;
+    if let Some(producer) = producer {
+        producer.close().await;
+    }
     let report = Report {
         name: &source.name,
         checked: arguments.check || arguments.dry_run,
@@ -196,17 +199,25 @@ async fn send<P: Publish>(arguments: &Arguments, source: Source, publisher: P) -
         (false, true) => String::new(),
         (false, false) => report.text(),
     };
-    print(&text, report.exit())
+    terminal::report(&text, report.exit())
 }
 
-/// Checks events and takes all that are sound.
-struct Check(Looker);
+/// Who takes the events.
+enum Taker {
+    /// The brokers.
+    Kafka(Producer),
+    /// Nobody: they are checked, and all that are sound count as taken.
+    Check(Box<Looker>),
+}
 
-impl Publish for Check {
+impl Publish for Taker {
     async fn publish(&self, event: Vec<u8>) -> Result<Taken, NotTaken> {
-        match self.0.look(&event, false) {
-            Ok(_) => Ok(Taken::default()),
-            Err(fault) => Err(NotTaken::Event(fault.to_string())),
+        match self {
+            Self::Kafka(producer) => producer.publish(event).await,
+            Self::Check(looker) => match looker.look(&event, false) {
+                Ok(_) => Ok(Taken::default()),
+                Err(fault) => Err(NotTaken::Event(fault.to_string())),
+            },
         }
     }
 }

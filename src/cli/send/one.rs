@@ -15,7 +15,7 @@ use super::{
 use crate::cli::{
     exit::Exit,
     misconfigured, runtime,
-    terminal::{complain, print},
+    terminal::{complain, report},
     variables,
 };
 
@@ -79,7 +79,7 @@ pub(super) fn send(arguments: &Arguments, event: Vec<u8>) -> Result<Exit, Exit> 
                     (false, true) => String::new(),
                     (false, false) => text(&receipt),
                 };
-                Ok(print(&text, Exit::Done))
+                Ok(report(&text, Exit::Done))
             }
             Err(SendError::Invalid(error)) => Err(mail::invalid(&error, arguments.json)),
             Err(error) => {
@@ -91,7 +91,7 @@ pub(super) fn send(arguments: &Arguments, event: Vec<u8>) -> Result<Exit, Exit> 
                         _ => "failed",
                     };
                     let object = json!({ "result": result, "id": id, "error": error.to_string() });
-                    let _ = print(&(object.to_string() + "\n"), exit);
+                    let _ = report(&(object.to_string() + "\n"), exit);
                 }
                 complain(format_args!("{:#}", anyhow::Error::new(error)));
                 if exit == Exit::Unknown {

@@ -52,7 +52,7 @@ impl Report<'_> {
             End::Book(error) => format!("stopped: {error}"),
         };
         let on = match self.state {
-            _ if self.checked => String::new(),
+            _ if self.checked || matches!(self.finished.end, End::Book(_)) => String::new(),
             Some(state) if self.restarted => {
                 format!("; the same command without --restart goes on at line {line} ({})", state.display())
             }
@@ -84,6 +84,9 @@ impl Report<'_> {
         }
         if refused > 0 {
             let _ = write!(text, "; refused: {}", lines(refused));
+            if self.finished.refused == 0 {
+                text.push_str(" by earlier runs, which this one does not try again (--restart sends all anew)");
+            }
         }
         if self.finished.twice_possible > 0 {
             let _ = write!(text, "; perhaps published twice: {}", mails(self.finished.twice_possible));

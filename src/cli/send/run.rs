@@ -31,6 +31,8 @@ const IN_FLIGHT: usize = 4096;
 const IN_FLIGHT_BYTES: usize = 16 * 1024 * 1024;
 /// Lines that are begun beyond the lowest that is not settled.
 const LOOKAHEAD: u64 = 100_000;
+/// And bytes: whenever the state is saved, those beyond are read again.
+const LOOKAHEAD_BYTES: u64 = 64 * 1024 * 1024;
 /// The state is saved, and progress looked at, this often.
 const SAVE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
@@ -198,6 +200,7 @@ impl<P: Publish> Run<P> {
             let line = self.queue.front()?;
             let event = match &line.content {
                 _ if line.number - self.book.next() >= LOOKAHEAD => return None,
+                _ if line.end - self.book.offset() > LOOKAHEAD_BYTES && !self.tasks.is_empty() => return None,
                 _ if self.book.is_settled(line.number) => None,
                 Content::Blank => None,
                 Content::TooLong(length) => {

@@ -1,7 +1,7 @@
 //! How far a file has been sent: kept beside it, so that a run goes on where the last one stopped.
 //!
 //! The state names a run by random characters, from which events without an id get theirs; says below which line everything is
-//! settled and what is settled beyond; and knows the file by its first bytes and by those before that place. It is
+//! settled and what is settled beyond; and knows the file by its first bytes, by those before that place, and by all that the lines beyond take up. It is
 //! written to a file of its own and then renamed, so that there is always a whole one.
 
 use std::{
@@ -25,6 +25,8 @@ const FORMAT: u32 = 1;
 const HEAD: u64 = 64 * 1024;
 /// Bytes before the place by which it is known.
 const BEFORE: u64 = 4096;
+/// Bytes that are read at once.
+const CHUNK: usize = 64 * 1024;
 /// Largest state that is read: there is room for every other line of the longest window.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
@@ -96,6 +98,8 @@ pub(super) struct State {
     pub(super) refused: u64,
     head: Part,
     before: Part,
+    /// From the place to the end of the last line that is settled beyond: their numbers hold for no other lines.
+    beyond_part: Part,
 }
 
 impl State {
@@ -112,6 +116,7 @@ impl State {
             refused: 0,
             head: none(),
             before: none(),
+            beyond_part: none(),
         }
     }
 }
@@ -165,17 +170,21 @@ impl Store {
             Err(error) => Err(error),
         };
         let before = state.offset.checked_sub(state.before.bytes);
-        if !same(0, &state.head)? || !before.map_or(Ok(false), |start| same(start, &state.before))? {
+        let known = same(0, &state.head)?
+            && before.map_or(Ok(false), |start| same(start, &state.before))?
+            && same(state.offset, &state.beyond_part)?;
+        if !known {
             let (events, path) = (self.events_path.clone(), self.path.clone());
             return Err(Error::Changed { events, state: path, line: state.line });
         }
         Ok(Some(state))
     }
 
-    /// Puts a state in the place of the last one.
-    pub(super) fn save(&self, state: &mut State) -> Result<(), Error> {
+    /// Puts a state in the place of the last one; the lines that are settled beyond end at `end`.
+    pub(super) fn save(&self, state: &mut State, end: u64) -> Result<(), Error> {
         let bytes = state.offset.min(BEFORE);
         state.before = self.part(state.offset - bytes, bytes)?;
+        state.beyond_part = self.part(state.offset, end.saturating_sub(state.offset))?;
         let text = serde_json::to_vec(state).expect("a state is numbers and texts");
         let mut name = self.path.clone().into_os_string();
         name.push(".new");
@@ -189,9 +198,16 @@ impl Store {
     }
 
     fn part(&self, start: u64, bytes: u64) -> Result<Part, Error> {
-        let mut content = vec![0; usize::try_from(bytes.min(HEAD)).expect("the head fits into memory")];
-        self.events.read_exact_at(&mut content, start).map_err(|source| self.unread(source))?;
-        Ok(Part { bytes, sha256: HEXLOWER.encode(&Sha256::digest(&content)) })
+        let (mut hash, mut at) = (Sha256::new(), start);
+        let mut buffer = vec![0; CHUNK];
+        let end = start.saturating_add(bytes);
+        while at < end {
+            let length = usize::try_from(end - at).map_or(CHUNK, |left| left.min(CHUNK));
+            self.events.read_exact_at(&mut buffer[..length], at).map_err(|source| self.unread(source))?;
+            hash.update(&buffer[..length]);
+            at += length as u64;
+        }
+        Ok(Part { bytes, sha256: HEXLOWER.encode(&hash.finalize()) })
     }
 
     fn failed(&self, what: &'static str, source: io::Error) -> Error {
@@ -225,7 +241,7 @@ mod tests {
         assert_eq!(store.load().expect("no state"), None);
         let mut state = store.fresh("run".to_owned()).expect("a state");
         (state.line, state.offset, state.beyond, state.published) = (101, 1600, vec![(103, 104)], 102);
-        store.save(&mut state).expect("saved");
+        store.save(&mut state, 104 * 16).expect("saved");
         assert_eq!(store.load().expect("a state"), Some(state));
         store
     }
@@ -267,9 +283,31 @@ mod tests {
         let store = Store::open(&path, state_path).expect("open");
         let mut state = store.fresh("run".to_owned()).expect("a state");
         (state.line, state.offset) = (8001, 8000 * 16);
-        store.save(&mut state).expect("saved");
+        store.save(&mut state, 0).expect("saved");
         events(&folder, &content.replace("007990", "00x990"));
         assert!(matches!(store.load(), Err(Error::Changed { line: 8001, .. })));
+    }
+
+    /// Their numbers would hold for other lines: one that was never sent would count as settled.
+    #[test]
+    fn a_line_that_goes_or_comes_before_those_that_are_settled_beyond_is_a_change() {
+        let folder = TempDir::new().expect("a folder");
+        let content = text(1..9000);
+        let (path, state_path) = events(&folder, &content);
+        let store = Store::open(&path, state_path).expect("open");
+        let mut state = store.fresh("run".to_owned()).expect("a state");
+        (state.line, state.offset, state.beyond) = (8001, 8000 * 16, vec![(8100, 8200)]);
+        store.save(&mut state, 8200 * 16).expect("saved");
+        let line = |number: u32| format!("{{\"line\":{number:06}}}\n");
+        for (what, changed, goes_on) in [
+            ("taken out", content.replace(&line(8001), ""), false),
+            ("put in", content.replace(&line(8050), &line(8050).repeat(2)), false),
+            ("one of those", content.replace(&line(8150), &line(9150)), false),
+            ("behind them", content.replace(&line(8201), ""), true),
+        ] {
+            events(&folder, &changed);
+            assert_eq!(store.load().is_ok(), goes_on, "{what}");
+        }
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl Window {
         self.next.1
     }
 
+    /// Where the last line that is settled beyond ends, or the place itself.
+    pub(super) fn end(&self) -> u64 {
+        self.beyond.values().next_back().copied().unwrap_or(self.next.1)
+    }
+
     /// What is settled beyond it: first and last line of each stretch.
     pub(super) fn beyond(&self) -> Vec<(u64, u64)> {
         let mut stretches: Vec<(u64, u64)> = Vec::new();

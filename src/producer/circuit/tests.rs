@@ -9,7 +9,7 @@ fn trouble(why: &str) -> Trouble {
 }
 
 fn fail(circuit: &mut Circuit, now: Instant) -> Option<Opened> {
-    let leave = circuit.admit().expect("it asks Kafka");
+    let leave = circuit.admit(now).expect("it asks Kafka");
     circuit.failed(leave, trouble("no answer"), now)
 }
 
@@ -32,11 +32,11 @@ fn a_few_in_a_row_open_it_and_nobody_waits() {
         for _ in 1..FAILURES {
             assert_eq!(fail(&mut circuit, now), None);
         }
-        let leave = circuit.admit().expect("it asks Kafka");
+        let leave = circuit.admit(now).expect("it asks Kafka");
         assert_eq!(circuit.answered(leave, now), None);
     }
     let mut circuit = open(now);
-    let outage = circuit.admit().expect_err("open");
+    let outage = circuit.admit(now).expect_err("open");
     assert_eq!((&*outage.trouble.why, outage.since), ("no answer", now));
 }
 
@@ -47,14 +47,14 @@ fn a_probe_lets_one_mail_through_and_its_answer_all() {
     let later = now + Duration::from_secs(1);
     circuit.probed(Err(trouble("refused")), later);
     assert!(circuit.probe_at().expect("another one") > later + Duration::from_millis(800), "the delays grow");
-    assert_eq!(&*circuit.admit().expect_err("open").trouble.why, "refused");
+    assert_eq!(&*circuit.admit(now).expect_err("open").trouble.why, "refused");
     circuit.probed(Ok(()), later);
     assert_eq!(circuit.probe_at(), None);
-    let trial = circuit.admit().expect("one");
-    circuit.admit().expect_err("and no other");
+    let trial = circuit.admit(now).expect("one");
+    circuit.admit(now).expect_err("and no other");
     assert!(!circuit.is_closed());
     assert_eq!(circuit.answered(trial, later), Some(Duration::from_secs(1)));
-    assert!(circuit.is_closed() && circuit.admit().is_ok() && circuit.admit().is_ok());
+    assert!(circuit.is_closed() && circuit.admit(now).is_ok() && circuit.admit(now).is_ok());
 }
 
 #[test]
@@ -64,13 +64,27 @@ fn a_trial_that_fails_costs_one_caller_and_the_delays_go_on_growing() {
     let mut delay = Duration::ZERO;
     for _ in 0..2 {
         circuit.probed(Ok(()), now);
-        let trial = circuit.admit().expect("one");
+        let trial = circuit.admit(now).expect("one");
         assert_eq!(circuit.failed(trial, trouble("not enough replicas"), now), Some(Opened::Again));
         let next = circuit.probe_at().expect("open again") - now;
         assert!(next > delay, "{next:?} after {delay:?}");
         delay = next;
-        assert_eq!(circuit.admit().expect_err("open").since, now);
+        assert_eq!(circuit.admit(now).expect_err("open").since, now);
     }
+}
+
+#[test]
+fn what_waits_while_others_are_answered_does_not_count() {
+    let now = Instant::now();
+    let mut circuit = Circuit::new();
+    for round in 0..10 {
+        let now = now + Duration::from_secs(round);
+        let slow = circuit.admit(now).expect("it asks Kafka");
+        let quick = circuit.admit(now).expect("it asks Kafka");
+        circuit.answered(quick, now + Duration::from_millis(5));
+        assert_eq!(circuit.failed(slow, trouble("one leader is gone"), now + Duration::from_millis(900)), None);
+    }
+    assert!(circuit.is_closed());
 }
 
 #[test]
@@ -78,16 +92,16 @@ fn a_trial_that_is_given_up_lets_the_next_one_go() {
     let now = Instant::now();
     let mut circuit = open(now);
     circuit.probed(Ok(()), now);
-    let trial = circuit.admit().expect("one");
+    let trial = circuit.admit(now).expect("one");
     circuit.released(trial);
-    assert!(circuit.admit().is_ok());
+    assert!(circuit.admit(now).is_ok());
 }
 
 #[test]
 fn what_was_begun_before_opens_nothing_again_but_its_answer_closes() {
     let now = Instant::now();
     let mut circuit = Circuit::new();
-    let old: Vec<_> = (0..10).map(|_| circuit.admit().expect("it asks Kafka")).collect();
+    let old: Vec<_> = (0..10).map(|_| circuit.admit(now).expect("it asks Kafka")).collect();
     for _ in 0..FAILURES {
         fail(&mut circuit, now);
     }
@@ -96,7 +110,7 @@ fn what_was_begun_before_opens_nothing_again_but_its_answer_closes() {
     for leave in old.by_ref().take(9) {
         assert_eq!(circuit.failed(leave, trouble("late"), now), None);
     }
-    assert!(circuit.admit().is_ok(), "the trial");
+    assert!(circuit.admit(now).is_ok(), "the trial");
     let last = old.next().expect("the tenth");
     assert!(circuit.answered(last, now).is_some());
     assert!(circuit.is_closed());
@@ -133,7 +147,7 @@ proptest! {
             let was_closed = circuit.is_closed();
             let index = |number: usize, out: &Vec<Leave>| (!out.is_empty()).then(|| number % out.len());
             match step {
-                Step::Admit => match circuit.admit() {
+                Step::Admit => match circuit.admit(now) {
                     Ok(leave) => {
                         prop_assert!(was_closed || (leave.trial && !probe_due));
                         out.push(leave);
@@ -169,7 +183,7 @@ proptest! {
             circuit.released(leave);
         }
         circuit.probed(Ok(()), now);
-        let leave = circuit.admit().expect("a mail may be tried");
+        let leave = circuit.admit(now).expect("a mail may be tried");
         circuit.answered(leave, now);
         prop_assert!(circuit.is_closed());
     }
