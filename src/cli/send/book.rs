@@ -127,7 +127,7 @@ impl Book {
         if let (Some(rejects), Some(line)) = (&mut self.rejects, line) {
             rejects.put(number, line)?;
         }
-        self.state.refused += 1;
+        self.state.refuse(number);
         self.skip(number, end);
         Ok(())
     }
