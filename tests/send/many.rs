@@ -171,6 +171,11 @@ async fn what_cannot_be_done_is_said() {
     let program = Program::new();
     let file = program.write("events", &events([1]));
     let folder = program.folder.path().to_str().expect("UTF-8");
+    let mut unreachable = Program::new();
+    unreachable.set("KAFKA_BROKERS", "127.0.0.1:1");
+    let ended = unreachable.run(&["send", "--file", &file, "--state", "/proc/x"]).await;
+    assert!(ended.assert(1).err.contains("/proc/x cannot be written"), "{}", ended.err);
+    assert!(ended.err.ends_with("; nothing was published\n"), "{}", ended.err);
     for (arguments, status, told) in [
         (&["send", "--file", "missing"][..], 1, "missing: No such file"),
         (&["send", "--file", folder], 1, "is a folder"),

@@ -18,8 +18,9 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use super::{
     book::{Book, Rejects},
     lines::Lines,
-    progress::Progress,
+    progress::{Progress, grouped},
     publish::{NotTaken, Publish, Taken},
+    report::Report,
     run::{End, Finished, Options, Run},
     state::{Error, Store},
 };
@@ -244,6 +245,45 @@ async fn a_file_that_was_edited_before_lines_that_are_settled_does_not_go_on() {
     bed.script.never_takes.lock().expect("no panic").clear();
     bed.run().await;
     bed.assert_taken_once(1..=20_000);
+}
+
+/// A full disk, for one: what was saved before it is where the next run goes on, whatever went out since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_cannot_be_saved_any_more_ends_it_and_what_is_said_is_true() {
+    let bed = Bed::new(10_000);
+    bed.script.leaves_after.store(3_000, Ordering::SeqCst);
+    let (_sender, run) = bed.start(|_| {});
+    bed.script.has_taken(3_000).await;
+    fs::create_dir(bed.path("state.new")).expect("in its way");
+    bed.script.leaves_after.store(usize::MAX, Ordering::SeqCst);
+    let finished = timeout(SOON, run).await.expect("it ends").expect("no panic");
+    assert!(matches!(finished.end, End::Book(_)), "{:?}", finished.end);
+
+    let taken = bed.script.taken().len();
+    let saved: serde_json::Value = serde_json::from_str(&read(&bed.path("state"))).expect("a state");
+    let again = taken - usize::try_from(saved["published"].as_u64().expect("a number")).expect("small");
+    assert!(again > 0);
+    let state = bed.path("state");
+    let report = Report {
+        name: "events",
+        checked: false,
+        restarted: false,
+        state: Some(&state),
+        earlier: (0, 0),
+        finished: &finished,
+        took: SOON,
+    };
+    let (trouble, json) = (report.trouble().expect("trouble"), report.json());
+    let (line, again_told) = (saved["line"].as_u64().expect("a number"), grouped(again as u64));
+    assert!(trouble.contains(&format!("goes on at line {line} (")), "{trouble}");
+    assert!(trouble.contains(&format!("publishes {again_told} mails, which went out since")), "{trouble}");
+    assert!(json.contains(&format!("\"next_line\":{line},")), "{json}");
+    drop(finished);
+
+    fs::remove_dir(bed.path("state.new")).expect("out of its way");
+    bed.run().await;
+    let twice: usize = bed.script.taken().values().map(|times| times - 1).sum();
+    assert_eq!((bed.script.taken().len(), twice), (10_000, again), "as it was told");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
