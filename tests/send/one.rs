@@ -150,7 +150,21 @@ async fn a_dry_run_shows_the_mail_and_needs_no_setting() {
     assert_eq!((&event["message"]["id"], &event["message"]["template"]), (&json!("w1"), &json!("welcome")));
 
     // the sender of the service is not known here
-    let ended = program.run(&welcome(&["--dry-run"])).await;
+    let named = ["--data", r#"{"Name":"Ann"}"#, "--id", "w1", "--dry-run"];
+    let ended = program.run(&welcome(&named)).await;
+    assert!(
+        ended.assert(0).out.starts_with("From: (MAIL_FROM of the service)\nTo: ann@example.com\n"),
+        "{}",
+        ended.out
+    );
+    assert!(!ended.out.contains("Message-ID") && !ended.out.contains("noreply"), "{}", ended.out);
+    let object = program.run(&welcome(&[&named[..], &["--json"]].concat())).await.assert(0).json();
+    for field in ["/from", "/message_id", "/envelope/from"] {
+        assert_eq!(object.pointer(field), Some(&Value::Null), "{object}");
+    }
+    let ended = program.run(&welcome(&[&named[..], &["--format", "eml"]].concat())).await;
+    assert!(ended.assert(0).err.contains("its MAIL_FROM, for which noreply@example.com stands"), "{}", ended.err);
+    let ended = program.run(&welcome(&["--direct", "--data", r#"{"Name":"Ann"}"#])).await;
     assert!(ended.assert(2).err.contains("--from: is absent and MAIL_FROM is not set"), "{}", ended.err);
 }
 

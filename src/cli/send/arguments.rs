@@ -19,7 +19,7 @@ const HELP: &str = "\
 Examples:
   # One mail; then the same shown without sending it, and sent past Kafka
   postlane send --to a@example.com --template welcome --data '{\"Name\":\"Ann\"}'
-  postlane send --to a@example.com --from s@example.com -t welcome --dry-run
+  postlane send --to a@example.com -t welcome --data @ann.json --dry-run
   postlane send --to a@example.com --template welcome --data @ann.json --direct
 
   # A file: checked, then published; the same command again goes on with it
@@ -29,9 +29,8 @@ Examples:
 
 Settings:
   KAFKA_BROKERS, and what it takes to get in, is all that must be set; with
-  --direct it is SMTP_HOST, and with --dry-run and --check nothing; --direct and
-  --dry-run want a sender, --from or MAIL_FROM. TEMPLATES_DIR counts where it
-  is set.
+  --direct it is SMTP_HOST, and a sender (--from or MAIL_FROM); with --dry-run
+  and --check nothing. TEMPLATES_DIR counts where it is set.
 
 Templates:
   They are looked at with --check, --dry-run and --direct, and wherever

@@ -44,9 +44,12 @@ fn sent(arguments: &Arguments) -> Result<Exit, Exit> {
     let local = arguments.check || arguments.dry_run;
     if local || arguments.direct || std::env::var_os("TEMPLATES_DIR").is_some_and(|folder| !folder.is_empty()) {
         let settings = mail_from_variables(variables()).map_err(|error| misconfigured(&error))?;
-        let look = Looker::new(settings).map_err(misplaced)?.look(&event, arguments.dry_run || arguments.direct);
+        let look = Looker::new(settings).map_err(misplaced)?.look(&event, arguments.direct);
         let look = look.map_err(|fault| refused(&fault, arguments.json))?;
         if arguments.dry_run {
+            if let Some(note) = look.note(arguments.format) {
+                complain(note);
+            }
             return Ok(print(&look.shown(arguments.format, arguments.json, &event), Exit::Done));
         }
         if arguments.check {
