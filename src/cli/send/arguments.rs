@@ -119,8 +119,8 @@ pub(super) struct Mail {
     #[arg(long, short, value_name = "JSON", conflicts_with = "file")]
     pub(super) data: Option<String>,
     /// Extra header field, `Name: value`; may be repeated
-    #[arg(long, value_name = "FIELD", conflicts_with = "file", value_parser = header)]
-    pub(super) header: Vec<(String, String)>,
+    #[arg(long, value_name = "FIELD", conflicts_with = "file")]
+    pub(super) header: Vec<String>,
     /// Lane
     #[arg(long, short, value_name = "LANE", conflicts_with = "file", value_parser = priority(), ignore_case = true)]
     pub(super) priority: Option<Priority>,
@@ -166,11 +166,6 @@ pub(super) struct File {
     /// Wait for brokers that are away no longer than this
     #[arg(long, value_name = "DURATION", requires = "file", conflicts_with = "to", default_value = "5m", value_parser = duration)]
     pub(super) give_up_after: Duration,
-}
-
-fn header(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text.split_once(':').ok_or("expected a header field such as 'X-Campaign: spring'")?;
-    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// The lanes by their names, which completions know.
