@@ -13,12 +13,12 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use postlane::{
     config::{ConfigError, Kafka},
-    dead_letters::{Desk, Error, Filter, Marks, Place},
+    dead_letters::{Desk, Error, Filter, Groups, Marks, Place},
     event::Priority,
     failure::{Reason, Stage},
 };
 
-use super::{arguments, exit::Exit, misconfigured, runtime, terminal::complain};
+use super::{arguments, columns::visible, exit::Exit, misconfigured, runtime, terminal::complain};
 
 /// What to do with the dead letters.
 #[derive(Debug, Subcommand)]
@@ -161,6 +161,22 @@ async fn marks(desk: &Desk) -> Option<Marks> {
             None
         }
     }
+}
+
+/// Says that the group that is asked is not that of the letters.
+fn tell_other_groups(groups: &Groups, kafka: &Kafka, so: &str) {
+    let names: Vec<_> = groups.names().map(visible).collect();
+    let letters = match groups.letters() {
+        0 => return,
+        1 => "1 letter was".to_owned(),
+        count => format!("{count} letters were"),
+    };
+    complain(format_args!(
+        "{letters} given up by consumer group {}, and KAFKA_GROUP_ID is {}. What was sent back is remembered for each \
+         group by itself: {so}",
+        names.join(", "),
+        kafka.group_id
+    ));
 }
 
 /// Names of lanes in front of their topics.

@@ -2,18 +2,22 @@
 //!
 //! Pure. Knows nothing of what was sent back already.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::Letter;
 use crate::{config, event::Priority};
 
+/// Groups that a [`Groups`] knows by their names: whoever writes into the topic decides about these.
+const NAMED: usize = 20;
+
 /// The topics to which letters go, and whose letters are ours.
 #[derive(Debug, Clone)]
 pub struct Lanes {
     topics: [Arc<str>; 3],
     group: String,
+    any_group: bool,
 }
 
 impl Lanes {
@@ -23,7 +27,26 @@ impl Lanes {
             topics: [&settings.topic_high, &settings.topic_normal, &settings.topic_low]
                 .map(|it| Arc::from(it.as_str())),
             group: settings.group_id.clone(),
+            any_group: false,
         }
+    }
+
+    /// The same, and letters from these topics count as ours whoever has given them up.
+    #[must_use]
+    pub fn for_any_group(self) -> Self {
+        Self { any_group: true, ..self }
+    }
+
+    /// The consumer group of the service that reads them.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The group that has given a letter up, where that is another one.
+    ///
+    /// What was sent back is remembered for each group by itself: whether this letter was is not known here.
+    pub fn other_group<'a>(&self, letter: &'a Letter) -> Option<&'a str> {
+        letter.group.as_deref().filter(|group| *group != self.group)
     }
 
     /// The topics from high to low.
@@ -34,6 +57,34 @@ impl Lanes {
     /// The topic of a lane.
     pub fn topic(&self, lane: Priority) -> &Arc<str> {
         &self.topics[lane.index()]
+    }
+}
+
+/// How many letters each group has given up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Groups {
+    named: BTreeMap<String, usize>,
+    others: usize,
+}
+
+impl Groups {
+    /// One more letter of this group.
+    pub fn add(&mut self, group: &str) {
+        if self.named.len() < NAMED || self.named.contains_key(group) {
+            *self.named.entry(group.to_owned()).or_default() += 1;
+        } else {
+            self.others += 1;
+        }
+    }
+
+    /// Letters of all groups.
+    pub fn letters(&self) -> usize {
+        self.named.values().sum::<usize>() + self.others
+    }
+
+    /// The names, as far as they were kept, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(String::as_str)
     }
 }
 
@@ -65,6 +116,13 @@ pub enum Skip {
     Unreadable(String),
     /// Another consumer group's service has written it, from topics that are not ours.
     OtherGroup(String),
+    /// Another consumer group's service has written it, from one of our lanes: it may have been sent back by that name.
+    GroupDiffers {
+        /// The letter's group.
+        group: String,
+        /// Ours.
+        ours: String,
+    },
 }
 
 impl Skip {
@@ -78,6 +136,7 @@ impl Skip {
             Self::Expired(_) => "expired",
             Self::Unreadable(_) => "unreadable",
             Self::OtherGroup(_) => "other-group",
+            Self::GroupDiffers { .. } => "group-differs",
         }
     }
 
@@ -91,6 +150,7 @@ impl Skip {
             "expired" => "expired: they would only die again",
             "unreadable" => "no readable event: they would only die again",
             "other-group" => "of another consumer group and none of our lanes",
+            "group-differs" => "given up by another consumer group than KAFKA_GROUP_ID",
             _ => "refused by the brokers",
         }
     }
@@ -111,6 +171,10 @@ impl fmt::Display for Skip {
             }
             Self::Unreadable(why) => write!(f, "its event cannot be read, and it would only die again: {why}"),
             Self::OtherGroup(group) => write!(f, "consumer group {group} has written it, and from none of our lanes"),
+            Self::GroupDiffers { group, ours } => write!(
+                f,
+                "consumer group {group} gave it up, KAFKA_GROUP_ID is {ours}, and each remembers for itself what was sent back"
+            ),
         }
     }
 }
@@ -139,11 +203,14 @@ pub fn judge(letter: &Letter, lanes: &Lanes, now: DateTime<Utc>) -> Result<Targe
     let partition = from.map_or(letter.record.partition, |original| original.partition);
     let same = from.and_then(|original| lanes.topics.iter().find(|topic| ***topic == *original.topic));
     if let Some(topic) = same {
+        if let Some(group) = lanes.other_group(letter).filter(|_| !lanes.any_group) {
+            return Err(Skip::GroupDiffers { group: group.to_owned(), ours: lanes.group.clone() });
+        }
         return Ok(Target { topic: Arc::clone(topic), partition, instead_of: None });
     }
-    match &letter.group {
-        Some(group) if *group != lanes.group => Err(Skip::OtherGroup(group.clone())),
-        _ => Ok(Target {
+    match lanes.other_group(letter) {
+        Some(group) => Err(Skip::OtherGroup(group.to_owned())),
+        None => Ok(Target {
             topic: Arc::clone(lanes.topic(message.priority)),
             partition,
             instead_of: Some(from.map(|original| original.topic.clone()).unwrap_or_default()),

@@ -133,7 +133,10 @@ fn what_becomes_of_a_letter() {
     let strange = stored(letter(&record("old", Some(&high)), &failure(), "another", now()), 1);
     assert_eq!(verdict(&strange), Err(Skip::OtherGroup("another".to_owned())));
     let strange = stored(letter(&record("q", Some(&high)), &failure(), "another", now()), 1);
-    assert!(verdict(&strange).is_ok(), "a group that was renamed");
+    let differs = Skip::GroupDiffers { group: "another".to_owned(), ours: "g".to_owned() };
+    assert_eq!(verdict(&strange), Err(differs), "it may have been sent back by its own group's name");
+    let wanted = judge(&strange, &lanes().for_any_group(), now());
+    assert_eq!(wanted.map(|target| target.topic.to_string()), Ok("q".to_owned()), "a group that was renamed");
     let expired = event(&json!({"expires_at": now().to_rfc3339()}));
     assert_eq!(verdict(&read(&record("q", Some(&expired)), &failure())), Err(Skip::Expired(now())));
     assert!(matches!(verdict(&read(&record("q", Some(b"{")), &failure())), Err(Skip::Unreadable(_))));
