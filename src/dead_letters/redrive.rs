@@ -61,7 +61,7 @@ pub struct Plan {
     pub other_groups: Groups,
     /// Places that were asked for and hold no letter.
     pub missing: Vec<Place>,
-    /// Records that cannot be decoded: not sent, and not looked at.
+    /// Offsets of which nothing can be read: not sent, and not looked at.
     pub undecodable: u64,
     /// Whether all of it can be remembered.
     pub fits: bool,

@@ -183,7 +183,7 @@ fn tell(plan: &Plan, arguments: &Arguments) {
         lines.push(format!("not sent: {}, {}", letters(*count), Skip::of_several(word)));
     }
     if plan.undecodable > 0 {
-        lines.push(format!("passed over: {} records that cannot be decoded", plan.undecodable));
+        lines.push(format!("passed over: {} offsets of which nothing can be read", plan.undecodable));
     }
     for line in lines {
         complain(line);
