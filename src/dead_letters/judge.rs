@@ -18,6 +18,7 @@ pub struct Lanes {
     topics: [Arc<str>; 3],
     group: String,
     any_group: bool,
+    missing: Vec<Arc<str>>,
 }
 
 impl Lanes {
@@ -28,6 +29,7 @@ impl Lanes {
                 .map(|it| Arc::from(it.as_str())),
             group: settings.group_id.clone(),
             any_group: false,
+            missing: Vec::new(),
         }
     }
 
@@ -35,6 +37,12 @@ impl Lanes {
     #[must_use]
     pub fn for_any_group(self) -> Self {
         Self { any_group: true, ..self }
+    }
+
+    /// The same, of which those for which this holds do not exist.
+    pub(super) fn without(self, is_missing: impl Fn(&str) -> bool) -> Self {
+        let missing = self.topics.iter().filter(|topic| is_missing(topic)).map(Arc::clone).collect();
+        Self { missing, ..self }
     }
 
     /// The consumer group of the service that reads them.
@@ -123,6 +131,8 @@ pub enum Skip {
         /// Ours.
         ours: String,
     },
+    /// There is no topic of its lane now.
+    NoTopic(String),
 }
 
 impl Skip {
@@ -137,6 +147,7 @@ impl Skip {
             Self::Unreadable(_) => "unreadable",
             Self::OtherGroup(_) => "other-group",
             Self::GroupDiffers { .. } => "group-differs",
+            Self::NoTopic(_) => "no-topic",
         }
     }
 
@@ -151,6 +162,9 @@ impl Skip {
             "unreadable" => "no readable event: they would only die again",
             "other-group" => "of another consumer group and none of our lanes",
             "group-differs" => "given up by another consumer group than KAFKA_GROUP_ID",
+            "no-topic" => {
+                "their lane's topic is missing (postlane topics create makes it), or this user may not describe it"
+            }
             _ => "refused by the brokers",
         }
     }
@@ -175,6 +189,7 @@ impl fmt::Display for Skip {
                 f,
                 "consumer group {group} gave it up, KAFKA_GROUP_ID is {ours}, and each remembers for itself what was sent back"
             ),
+            Self::NoTopic(topic) => write!(f, "its lane's topic {topic} is missing, or this user may not describe it"),
         }
     }
 }
@@ -202,18 +217,24 @@ pub fn judge(letter: &Letter, lanes: &Lanes, now: DateTime<Utc>) -> Result<Targe
     let from = letter.original.as_ref();
     let partition = from.map_or(letter.record.partition, |original| original.partition);
     let same = from.and_then(|original| lanes.topics.iter().find(|topic| ***topic == *original.topic));
-    if let Some(topic) = same {
-        if let Some(group) = lanes.other_group(letter).filter(|_| !lanes.any_group) {
-            return Err(Skip::GroupDiffers { group: group.to_owned(), ours: lanes.group.clone() });
+    let target = match same {
+        Some(topic) => {
+            if let Some(group) = lanes.other_group(letter).filter(|_| !lanes.any_group) {
+                return Err(Skip::GroupDiffers { group: group.to_owned(), ours: lanes.group.clone() });
+            }
+            Target { topic: Arc::clone(topic), partition, instead_of: None }
         }
-        return Ok(Target { topic: Arc::clone(topic), partition, instead_of: None });
+        None => match lanes.other_group(letter) {
+            Some(group) => return Err(Skip::OtherGroup(group.to_owned())),
+            None => Target {
+                topic: Arc::clone(lanes.topic(message.priority)),
+                partition,
+                instead_of: Some(from.map(|original| original.topic.clone()).unwrap_or_default()),
+            },
+        },
+    };
+    if lanes.missing.contains(&target.topic) {
+        return Err(Skip::NoTopic(target.topic.to_string()));
     }
-    match lanes.other_group(letter) {
-        Some(group) => Err(Skip::OtherGroup(group.to_owned())),
-        None => Ok(Target {
-            topic: Arc::clone(lanes.topic(message.priority)),
-            partition,
-            instead_of: Some(from.map(|original| original.topic.clone()).unwrap_or_default()),
-        }),
-    }
+    Ok(target)
 }

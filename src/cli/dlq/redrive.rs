@@ -104,11 +104,8 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
     // who names a letter wants that one
     let named = !arguments.choice.places.is_empty();
     let refused = plan.skipped.keys().any(|word| *word != Skip::SentBack.word());
-    let incomplete = if (named && (refused || !plan.missing.is_empty())) || plan.other_groups.letters() > 0 {
-        Exit::Failed
-    } else {
-        Exit::Done
-    };
+    let stays = plan.other_groups.letters() > 0 || plan.skipped.contains_key("no-topic");
+    let incomplete = if stays || (named && (refused || !plan.missing.is_empty())) { Exit::Failed } else { Exit::Done };
     if !(arguments.json && arguments.dry_run) {
         tell(&plan, arguments);
         let so = "these may have gone already and stay. Set KAFKA_GROUP_ID to theirs, or say --any-group";
