@@ -71,9 +71,12 @@ struct Choice {
     /// Only mails to recipients of this domain that were not served yet
     #[arg(long, value_name = "DOMAIN", help_heading = "Filters")]
     domain: Vec<String>,
-    /// Only letters from this lane: high, normal, low, or the name of a topic
-    #[arg(long, value_name = "LANE", help_heading = "Filters")]
+    /// Only letters from this lane
+    #[arg(long, value_name = "LANE", value_parser = words(&["high", "normal", "low"]), help_heading = "Filters")]
     lane: Vec<String>,
+    /// Only letters from this topic, also one that is no lane any more
+    #[arg(long, value_name = "NAME", conflicts_with = "lane", help_heading = "Filters")]
+    topic: Vec<String>,
     /// Only the mail with this id
     #[arg(long, value_name = "ID", help_heading = "Filters")]
     id: Vec<String>,
@@ -90,22 +93,15 @@ impl Choice {
         let topic = |lane: &String| match lane.as_str() {
             "high" => kafka.topic_high.clone(),
             "normal" => kafka.topic_normal.clone(),
-            "low" => kafka.topic_low.clone(),
-            topic => {
-                if lane_of(kafka, topic).is_none() {
-                    complain(format_args!(
-                        "no lane is called {topic}: looking for letters that came from a topic of that name"
-                    ));
-                }
-                topic.to_owned()
-            }
+            // there is no fourth
+            _ => kafka.topic_low.clone(),
         };
         Filter {
             reasons: self.reason.clone(),
             stages: self.stage.clone(),
             templates: self.template.clone(),
             domains: self.domain.clone(),
-            topics: self.lane.iter().map(topic).collect(),
+            topics: self.lane.iter().map(topic).chain(self.topic.iter().cloned()).collect(),
             ids: self.id.clone(),
             since: self.since,
             until: self.until,

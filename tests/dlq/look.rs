@@ -38,7 +38,7 @@ async fn filters_choose_and_all_of_them_must_hold() {
         (&["--domain", "example.com"], &["0:0", "0:1", "0:2"]),
         (&["--domain", "xn--bcher-kva.example"], &["0:3"]),
         (&["--lane", "low"], &["0:3"]),
-        (&["--lane", &bed.names.normal], &["0:0", "0:1", "0:2"]),
+        (&["--topic", &bed.names.normal], &["0:0", "0:1", "0:2"]),
         (&["--id", "mail-2"], &["0:2"]),
         (&["--since", "2026-01-06T08:00:00Z"], &["0:2"]),
         (&["--until", "2026-01-06T08:00:00Z"], &["0:0", "0:1", "0:3"]),
@@ -49,13 +49,32 @@ async fn filters_choose_and_all_of_them_must_hold() {
     ] {
         assert_eq!(places(&bed, filter).await, expected, "{filter:?}");
     }
-    for wrong in [["--stage", "sent"], ["--reason", "refused"]] {
-        dlq(&bed, &["list", wrong[0], wrong[1]], 2).await;
+    for (option, wrong, words) in [
+        ("--stage", "sent", "decode, template, compose, send, expired"),
+        ("--reason", "refused", "malformed, unknown-template"),
+        ("--lane", "hihg", "high, normal, low"),
+    ] {
+        for command in [&["list"][..], &["redrive", "--yes"], &["export"]] {
+            let (_, said) = dlq(&bed, &[command, &[option, wrong]].concat(), 2).await;
+            assert!(said.contains(words) && said.contains(wrong), "{said}");
+        }
     }
-    let (out, said) = dlq(&bed, &["list", "--lane", "hihg"], 0).await;
-    assert!(out.is_empty() && said.contains("no lane is called hihg") && said.contains("none of the 4"), "{said}");
+    let (out, said) = dlq(&bed, &["list", "--topic", "hihg"], 0).await;
+    assert!(out.is_empty() && said.contains("none of the 4"), "{said}");
     let (_, said) = dlq(&bed, &["list", "--since", "yesterday"], 2).await;
     assert!(said.contains("2h or 3d"), "{said}");
+}
+
+#[tokio::test]
+async fn no_letter_and_one_letter_are_said() {
+    let bed = quiet().await;
+    assert_eq!(dlq(&bed, &["list"], 0).await, (String::new(), "postlane: no dead letters\n".to_owned()));
+    assert_eq!(dlq(&bed, &["list", "--json"], 0).await, (String::new(), String::new()));
+    bury(&bed, vec![letter(&bed, 1, &mail(1))]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("out").display().to_string();
+    let (_, said) = dlq(&bed, &["export", "--output", &file], 0).await;
+    assert!(said.contains("1 letter is in"), "{said}");
 }
 
 #[tokio::test]
