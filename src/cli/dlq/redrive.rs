@@ -64,7 +64,7 @@ pub(in crate::cli) struct Arguments {
     /// Also letters that were sent back already
     #[arg(long)]
     again: bool,
-    /// Also letters that another consumer group than KAFKA_GROUP_ID gave up: they may have been sent back by its name
+    /// Also letters that another consumer group gave up: by its name they may have been sent back already
     #[arg(long)]
     any_group: bool,
     /// Do not ask; needed where nobody can be asked
