@@ -20,7 +20,7 @@ mod tests;
 pub use desk::{Desk, Error};
 pub use export::{event_lines, exported, header};
 pub use filter::Filter;
-pub use judge::{Lanes, Skip, Target, judge};
+pub use judge::{Groups, Lanes, Skip, Target, judge};
 pub use letter::{Letter, Original, Place};
 pub use memory::{Kept, Marks, Memory, Unreadable, of_this_topic};
 pub use redrive::{Options, PORTION, Plan, Progress, Redrive, Stop, Summary};

@@ -13,12 +13,12 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use postlane::{
     config::{ConfigError, Kafka},
-    dead_letters::{Desk, Error, Filter, Marks, Place},
+    dead_letters::{Desk, Error, Filter, Groups, Marks, Place},
     event::Priority,
     failure::{Reason, Stage},
 };
 
-use super::{arguments, exit::Exit, misconfigured, runtime, terminal::complain};
+use super::{arguments, columns::visible, exit::Exit, misconfigured, runtime, terminal::complain};
 
 /// What to do with the dead letters.
 #[derive(Debug, Subcommand)]
@@ -71,9 +71,12 @@ struct Choice {
     /// Only mails to recipients of this domain that were not served yet
     #[arg(long, value_name = "DOMAIN", help_heading = "Filters")]
     domain: Vec<String>,
-    /// Only letters from this lane: high, normal, low, or the name of a topic
-    #[arg(long, value_name = "LANE", help_heading = "Filters")]
+    /// Only letters from this lane
+    #[arg(long, value_name = "LANE", value_parser = words(&["high", "normal", "low"]), help_heading = "Filters")]
     lane: Vec<String>,
+    /// Only letters from this topic, also one that is no lane any more
+    #[arg(long, value_name = "NAME", conflicts_with = "lane", help_heading = "Filters")]
+    topic: Vec<String>,
     /// Only the mail with this id
     #[arg(long, value_name = "ID", help_heading = "Filters")]
     id: Vec<String>,
@@ -90,22 +93,15 @@ impl Choice {
         let topic = |lane: &String| match lane.as_str() {
             "high" => kafka.topic_high.clone(),
             "normal" => kafka.topic_normal.clone(),
-            "low" => kafka.topic_low.clone(),
-            topic => {
-                if lane_of(kafka, topic).is_none() {
-                    complain(format_args!(
-                        "no lane is called {topic}: looking for letters that came from a topic of that name"
-                    ));
-                }
-                topic.to_owned()
-            }
+            // there is no fourth
+            _ => kafka.topic_low.clone(),
         };
         Filter {
             reasons: self.reason.clone(),
             stages: self.stage.clone(),
             templates: self.template.clone(),
             domains: self.domain.clone(),
-            topics: self.lane.iter().map(topic).collect(),
+            topics: self.lane.iter().map(topic).chain(self.topic.iter().cloned()).collect(),
             ids: self.id.clone(),
             since: self.since,
             until: self.until,
@@ -161,6 +157,22 @@ async fn marks(desk: &Desk) -> Option<Marks> {
             None
         }
     }
+}
+
+/// Says that the group that is asked is not that of the letters.
+fn tell_other_groups(groups: &Groups, kafka: &Kafka, so: &str) {
+    let names: Vec<_> = groups.names().map(visible).collect();
+    let letters = match groups.letters() {
+        0 => return,
+        1 => "1 letter was".to_owned(),
+        count => format!("{count} letters were"),
+    };
+    complain(format_args!(
+        "{letters} given up by consumer group {}, and KAFKA_GROUP_ID is {}. What was sent back is remembered for each \
+         group by itself: {so}",
+        names.join(", "),
+        kafka.group_id
+    ));
 }
 
 /// Names of lanes in front of their topics.

@@ -72,8 +72,10 @@ impl Source {
 /// A file of a template as one can open it from here; what comes with the program says so.
 fn shown(survey: &Survey, dir: Option<&Path>, file: &str) -> String {
     match dir {
-        // a folder has no entry among the files
-        Some(dir) if survey.is_own(file) || dir.join(file).exists() => dir.join(file).display().to_string(),
+        // a folder has no entry among the files, nor has a link that leads nowhere
+        Some(dir) if survey.is_own(file) || dir.join(file).symlink_metadata().is_ok() => {
+            dir.join(file).display().to_string()
+        }
         Some(_) if Path::new(file).is_absolute() => file.to_owned(),
         _ => format!("{file} (built in)"),
     }

@@ -100,7 +100,9 @@ impl Desk {
     pub async fn open(settings: &config::Kafka) -> Result<Self, Error> {
         let connector = Connector::new(settings)?;
         let topic = settings.topic_dead_letters.as_str();
-        let cluster = topics::Admin::open(&connector).await?.cluster(&[topic]).await?;
+        let lanes = Lanes::new(settings);
+        let [high, normal, low] = lanes.topics();
+        let cluster = topics::Admin::open(&connector).await?.cluster(&[topic, high, normal, low]).await?;
         if cluster.topic(topic).is_none_or(|topic| topic.partitions.is_empty()) {
             return Err(Error::NoTopic { topic: topic.to_owned() });
         }
@@ -110,7 +112,7 @@ impl Desk {
             connector,
             topic: Arc::from(topic),
             group: settings.group_id.clone(),
-            lanes: Lanes::new(settings),
+            lanes: lanes.without(|topic| cluster.is_missing(topic)),
             ends: ends.into_iter().map(|((_, partition), ends)| (partition, ends)).collect(),
             cluster,
         })

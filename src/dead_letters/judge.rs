@@ -2,18 +2,23 @@
 //!
 //! Pure. Knows nothing of what was sent back already.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::Letter;
 use crate::{config, event::Priority};
 
+/// Groups that a [`Groups`] knows by their names: whoever writes into the topic decides about these.
+const NAMED: usize = 20;
+
 /// The topics to which letters go, and whose letters are ours.
 #[derive(Debug, Clone)]
 pub struct Lanes {
     topics: [Arc<str>; 3],
     group: String,
+    any_group: bool,
+    missing: Vec<Arc<str>>,
 }
 
 impl Lanes {
@@ -23,7 +28,33 @@ impl Lanes {
             topics: [&settings.topic_high, &settings.topic_normal, &settings.topic_low]
                 .map(|it| Arc::from(it.as_str())),
             group: settings.group_id.clone(),
+            any_group: false,
+            missing: Vec::new(),
         }
+    }
+
+    /// The same, and letters from these topics count as ours whoever has given them up.
+    #[must_use]
+    pub fn for_any_group(self) -> Self {
+        Self { any_group: true, ..self }
+    }
+
+    /// The same, of which those for which this holds do not exist.
+    pub(super) fn without(self, is_missing: impl Fn(&str) -> bool) -> Self {
+        let missing = self.topics.iter().filter(|topic| is_missing(topic)).map(Arc::clone).collect();
+        Self { missing, ..self }
+    }
+
+    /// The consumer group of the service that reads them.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// The group that has given a letter up, where that is another one.
+    ///
+    /// What was sent back is remembered for each group by itself: whether this letter was is not known here.
+    pub fn other_group<'a>(&self, letter: &'a Letter) -> Option<&'a str> {
+        letter.group.as_deref().filter(|group| *group != self.group)
     }
 
     /// The topics from high to low.
@@ -34,6 +65,34 @@ impl Lanes {
     /// The topic of a lane.
     pub fn topic(&self, lane: Priority) -> &Arc<str> {
         &self.topics[lane.index()]
+    }
+}
+
+/// How many letters each group has given up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Groups {
+    named: BTreeMap<String, usize>,
+    others: usize,
+}
+
+impl Groups {
+    /// One more letter of this group.
+    pub fn add(&mut self, group: &str) {
+        if self.named.len() < NAMED || self.named.contains_key(group) {
+            *self.named.entry(group.to_owned()).or_default() += 1;
+        } else {
+            self.others += 1;
+        }
+    }
+
+    /// Letters of all groups.
+    pub fn letters(&self) -> usize {
+        self.named.values().sum::<usize>() + self.others
+    }
+
+    /// The names, as far as they were kept, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(String::as_str)
     }
 }
 
@@ -65,6 +124,15 @@ pub enum Skip {
     Unreadable(String),
     /// Another consumer group's service has written it, from topics that are not ours.
     OtherGroup(String),
+    /// Another consumer group's service has written it, from one of our lanes: it may have been sent back by that name.
+    GroupDiffers {
+        /// The letter's group.
+        group: String,
+        /// Ours.
+        ours: String,
+    },
+    /// There is no topic of its lane now.
+    NoTopic(String),
 }
 
 impl Skip {
@@ -78,6 +146,8 @@ impl Skip {
             Self::Expired(_) => "expired",
             Self::Unreadable(_) => "unreadable",
             Self::OtherGroup(_) => "other-group",
+            Self::GroupDiffers { .. } => "group-differs",
+            Self::NoTopic(_) => "no-topic",
         }
     }
 
@@ -91,6 +161,10 @@ impl Skip {
             "expired" => "expired: they would only die again",
             "unreadable" => "no readable event: they would only die again",
             "other-group" => "of another consumer group and none of our lanes",
+            "group-differs" => "given up by another consumer group than KAFKA_GROUP_ID",
+            "no-topic" => {
+                "their lane's topic is missing (postlane topics create makes it), or this user may not describe it"
+            }
             _ => "refused by the brokers",
         }
     }
@@ -111,6 +185,11 @@ impl fmt::Display for Skip {
             }
             Self::Unreadable(why) => write!(f, "its event cannot be read, and it would only die again: {why}"),
             Self::OtherGroup(group) => write!(f, "consumer group {group} has written it, and from none of our lanes"),
+            Self::GroupDiffers { group, ours } => write!(
+                f,
+                "consumer group {group} gave it up, KAFKA_GROUP_ID is {ours}, and each remembers for itself what was sent back"
+            ),
+            Self::NoTopic(topic) => write!(f, "its lane's topic {topic} is missing, or this user may not describe it"),
         }
     }
 }
@@ -138,15 +217,24 @@ pub fn judge(letter: &Letter, lanes: &Lanes, now: DateTime<Utc>) -> Result<Targe
     let from = letter.original.as_ref();
     let partition = from.map_or(letter.record.partition, |original| original.partition);
     let same = from.and_then(|original| lanes.topics.iter().find(|topic| ***topic == *original.topic));
-    if let Some(topic) = same {
-        return Ok(Target { topic: Arc::clone(topic), partition, instead_of: None });
+    let target = match same {
+        Some(topic) => {
+            if let Some(group) = lanes.other_group(letter).filter(|_| !lanes.any_group) {
+                return Err(Skip::GroupDiffers { group: group.to_owned(), ours: lanes.group.clone() });
+            }
+            Target { topic: Arc::clone(topic), partition, instead_of: None }
+        }
+        None => match lanes.other_group(letter) {
+            Some(group) => return Err(Skip::OtherGroup(group.to_owned())),
+            None => Target {
+                topic: Arc::clone(lanes.topic(message.priority)),
+                partition,
+                instead_of: Some(from.map(|original| original.topic.clone()).unwrap_or_default()),
+            },
+        },
+    };
+    if lanes.missing.contains(&target.topic) {
+        return Err(Skip::NoTopic(target.topic.to_string()));
     }
-    match &letter.group {
-        Some(group) if *group != lanes.group => Err(Skip::OtherGroup(group.clone())),
-        _ => Ok(Target {
-            topic: Arc::clone(lanes.topic(message.priority)),
-            partition,
-            instead_of: Some(from.map(|original| original.topic.clone()).unwrap_or_default()),
-        }),
-    }
+    Ok(target)
 }

@@ -13,7 +13,9 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::portion::Portion;
-use super::{Desk, Error, Filter, Found, Letter, Memory, Place, Skip, Store, Target, judge, memory::Kept, store};
+use super::{
+    Desk, Error, Filter, Found, Groups, Lanes, Letter, Memory, Place, Skip, Store, Target, judge, memory::Kept, store,
+};
 use crate::kafka::dead_letter::{Sender, Sent};
 
 /// The most letters of a portion: what a crash can repeat.
@@ -40,6 +42,8 @@ pub struct Options {
     pub rate: Option<f64>,
     /// Also those that were sent back already.
     pub again: bool,
+    /// Also those that another consumer group gave up, from the same lanes.
+    pub any_group: bool,
 }
 
 /// What would be sent.
@@ -53,9 +57,11 @@ pub struct Plan {
     pub targets: BTreeMap<String, usize>,
     /// Letters that are meant and cannot be sent, by [`Skip::word`].
     pub skipped: BTreeMap<&'static str, usize>,
+    /// The groups of those that stay because another one than ours gave them up.
+    pub other_groups: Groups,
     /// Places that were asked for and hold no letter.
     pub missing: Vec<Place>,
-    /// Records that cannot be decoded: not sent, and not looked at.
+    /// Offsets of which nothing can be read: not sent, and not looked at.
     pub undecodable: u64,
     /// Whether all of it can be remembered.
     pub fits: bool,
@@ -108,6 +114,7 @@ pub enum Stop {
 pub struct Redrive {
     desk: Desk,
     store: Store,
+    lanes: Lanes,
     options: Options,
     /// What the group kept at first, and what of it belongs to this topic.
     kept: (Kept, Kept),
@@ -130,7 +137,10 @@ impl Redrive {
         let kept = desk.kept(&mut store).await?;
         let memory = Memory::new(&kept.1, desk.ends(), limit)
             .map_err(|source| Error::Memory { group: store.group().to_owned(), source })?;
-        let mut redrive = Self { desk, store, options, kept, memory, sent: HashSet::new(), undecodable: 0, chosen: 0 };
+        let lanes = desk.lanes().clone();
+        let lanes = if options.any_group { lanes.for_any_group() } else { lanes };
+        let mut redrive =
+            Self { desk, store, lanes, options, kept, memory, sent: HashSet::new(), undecodable: 0, chosen: 0 };
         redrive.survey().await?;
         Ok(redrive)
     }
@@ -187,7 +197,12 @@ impl Redrive {
                     picked.extend(letter.identity());
                     places.push(letter.place());
                 }
-                Err(skip) => *plan.skipped.entry(skip.word()).or_default() += 1,
+                Err(skip) => {
+                    *plan.skipped.entry(skip.word()).or_default() += 1;
+                    if let Skip::GroupDiffers { group, .. } = skip {
+                        plan.other_groups.add(group);
+                    }
+                }
             }
             each(&letter, &verdict);
         }
@@ -208,7 +223,7 @@ impl Redrive {
         if now || (before && !self.options.again) {
             return Some(Err(Skip::SentBack));
         }
-        Some(judge(letter, self.desk.lanes(), Utc::now()))
+        Some(judge(letter, &self.lanes, Utc::now()))
     }
 
     /// Sends what is meant, until the end or until `stop` is cancelled; then what is on its way is still finished.

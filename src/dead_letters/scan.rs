@@ -1,7 +1,7 @@
 //! Reads the dead letter topic once, in the order in which its letters were written.
 //!
 //! Owns what it holds at a time: one fetch of each partition, whatever the topic's size. What cannot be decoded is told and
-//! stepped over; whoever commits has to count it as not worked on.
+//! stepped over, as is an offset for which the brokers send nothing; whoever commits has to count it as not worked on.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -15,7 +15,8 @@ use crate::kafka::{
 
 /// Time the broker may hold a fetch; below the log's end it has something at once.
 const MAX_WAIT: Duration = Duration::from_millis(500);
-/// Fetches in a row that bring nothing although the log goes on, until that is an error.
+/// Fetches in a row that bring nothing although the log goes on, until that offset is passed over, or is an error where the
+/// leader does not know yet that the log goes on.
 const EMPTY_FETCHES: u32 = 10;
 /// Bytes for the fetches of all partitions together, and the least and the most of one. Compressed bytes: what comes of them
 /// is several times as much.
@@ -28,7 +29,8 @@ const MOST_BYTES: usize = 256 << 10;
 pub enum Found {
     /// A letter.
     Letter(Box<Letter>),
-    /// Records that no reader of ours can decode: of a transaction, or with a header without a value.
+    /// Records that no reader of ours can decode, such as one with a header without a value, or offsets for which the
+    /// brokers send nothing: compaction has emptied their batch, or it is the marker of a transaction.
     Undecodable {
         /// The partition.
         partition: i32,
@@ -132,10 +134,15 @@ impl Source {
                     let records = fetched.records.into_iter().filter(|record| record.offset < end);
                     self.ahead.extend(records.map(Ahead::Record));
                 }
+                // where a batch without records ends is not told, so what follows it is looked for offset by offset
+                Ok(fetched) if fetched.high_watermark > self.next && (failed.is_some() || empty >= EMPTY_FETCHES) => {
+                    failed.get_or_insert_with(|| (self.next, "the brokers send nothing for it".to_owned()));
+                    self.next += 1;
+                }
                 Ok(_) => {
                     empty += 1;
-                    // a quota, or a leader that does not know yet how far its replicas are: there may be letters
-                    if empty == EMPTY_FETCHES {
+                    // a leader that does not know yet how far its replicas are: there may be letters
+                    if empty > EMPTY_FETCHES {
                         let (partition, next, end) = (self.partition, self.next, self.end);
                         let detail =
                             format!("partition {partition}: nothing comes from {next} on, and it ends at {end}");

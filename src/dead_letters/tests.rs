@@ -133,7 +133,10 @@ fn what_becomes_of_a_letter() {
     let strange = stored(letter(&record("old", Some(&high)), &failure(), "another", now()), 1);
     assert_eq!(verdict(&strange), Err(Skip::OtherGroup("another".to_owned())));
     let strange = stored(letter(&record("q", Some(&high)), &failure(), "another", now()), 1);
-    assert!(verdict(&strange).is_ok(), "a group that was renamed");
+    let differs = Skip::GroupDiffers { group: "another".to_owned(), ours: "g".to_owned() };
+    assert_eq!(verdict(&strange), Err(differs), "it may have been sent back by its own group's name");
+    let wanted = judge(&strange, &lanes().for_any_group(), now());
+    assert_eq!(wanted.map(|target| target.topic.to_string()), Ok("q".to_owned()), "a group that was renamed");
     let expired = event(&json!({"expires_at": now().to_rfc3339()}));
     assert_eq!(verdict(&read(&record("q", Some(&expired)), &failure())), Err(Skip::Expired(now())));
     assert!(matches!(verdict(&read(&record("q", Some(b"{")), &failure())), Err(Skip::Unreadable(_))));
@@ -248,6 +251,8 @@ struct Fake {
     records: Vec<(i64, i64)>,
     broken: BTreeSet<i64>,
     most: usize,
+    /// How far the leader knows its replicas to be.
+    known: i64,
 }
 
 #[async_trait]
@@ -266,7 +271,7 @@ impl PartitionReader for Fake {
             })
             .collect();
         let next_offset = records.last().map_or(offset, |last| last.offset + 1);
-        Ok(Fetched { records, next_offset, high_watermark: 100 })
+        Ok(Fetched { records, next_offset, high_watermark: self.known })
     }
 
     async fn bounds(&mut self) -> Result<Bounds, FetchError> {
@@ -276,9 +281,26 @@ impl PartitionReader for Fake {
 
 fn source(partition: i32, records: &[(i64, i64)], broken: &[i64], end: i64) -> Reading {
     let fake = |most| -> Box<dyn PartitionReader> {
-        Box::new(Fake { records: records.to_vec(), broken: broken.iter().copied().collect(), most })
+        Box::new(Fake { records: records.to_vec(), broken: broken.iter().copied().collect(), most, known: 100 })
     };
     (fake(4), fake(1), partition, 0, end)
+}
+
+/// A log whose batches, from their first offset to the one after their last, hold these records; it brings one at a time.
+struct Compacted(Vec<(std::ops::Range<i64>, Vec<i64>)>);
+
+#[async_trait]
+impl PartitionReader for Compacted {
+    async fn fetch(&mut self, offset: i64) -> Result<Fetched, FetchError> {
+        let (_, batch) = self.0.iter().find(|(span, _)| span.end > offset).expect("below the end");
+        let left: Vec<_> = batch.iter().copied().filter(|own| *own >= offset).map(|own| (own, own)).collect();
+        let most = left.len();
+        Fake { records: left, broken: BTreeSet::new(), most, known: 100 }.fetch(offset).await
+    }
+
+    async fn bounds(&mut self) -> Result<Bounds, FetchError> {
+        unreachable!("no offset is out of range")
+    }
 }
 
 async fn all(mut scan: Scan) -> Vec<String> {
@@ -314,8 +336,23 @@ async fn a_scan_steps_over_what_it_cannot_decode_and_over_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_log_that_goes_on_and_brings_nothing_is_an_error() {
-    let mut scan = Scan::over([source(0, &[(0, 0)], &[], 5)]);
+async fn a_scan_finds_what_lies_behind_batches_that_compaction_has_emptied() {
+    for (batches, end, told) in [
+        (vec![(0..3, vec![]), (3..5, vec![3, 4])], 5, "0..3 3 4"),
+        (vec![(0..4, vec![0, 1]), (4..6, vec![5])], 6, "0 1 2..5 5"),
+        (vec![(0..1, vec![0]), (1..3, vec![])], 3, "0 1..3"),
+        (vec![(0..2, vec![]), (2..4, vec![]), (4..5, vec![4]), (5..6, vec![])], 6, "0..4 4 5..6"),
+    ] {
+        let reader = || Box::new(Compacted(batches.clone()));
+        let scan = Scan::over([(reader() as Box<dyn PartitionReader>, reader() as _, 0, 0, end)]);
+        assert_eq!(all(scan).await, told.split(' ').collect::<Vec<_>>(), "{batches:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_goes_on_and_brings_nothing_because_its_leader_does_not_know_is_an_error() {
+    let fake = || Box::new(Fake { records: vec![(0, 0)], broken: BTreeSet::new(), most: 4, known: 1 });
+    let mut scan = Scan::over([(fake() as Box<dyn PartitionReader>, fake() as _, 0, 0, 5)]);
     assert!(matches!(scan.next().await, Ok(Some(Found::Letter(_)))));
     assert!(matches!(scan.next().await, Err(FetchError::Unavailable { .. })));
 }

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use devkit::kafka::Record;
+use devkit::kafka::{End, Record};
 use postlane::dead_letters::{Desk, Place};
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ async fn filters_choose_and_all_of_them_must_hold() {
         (&["--domain", "example.com"], &["0:0", "0:1", "0:2"]),
         (&["--domain", "xn--bcher-kva.example"], &["0:3"]),
         (&["--lane", "low"], &["0:3"]),
-        (&["--lane", &bed.names.normal], &["0:0", "0:1", "0:2"]),
+        (&["--topic", &bed.names.normal], &["0:0", "0:1", "0:2"]),
         (&["--id", "mail-2"], &["0:2"]),
         (&["--since", "2026-01-06T08:00:00Z"], &["0:2"]),
         (&["--until", "2026-01-06T08:00:00Z"], &["0:0", "0:1", "0:3"]),
@@ -49,13 +49,32 @@ async fn filters_choose_and_all_of_them_must_hold() {
     ] {
         assert_eq!(places(&bed, filter).await, expected, "{filter:?}");
     }
-    for wrong in [["--stage", "sent"], ["--reason", "refused"]] {
-        dlq(&bed, &["list", wrong[0], wrong[1]], 2).await;
+    for (option, wrong, words) in [
+        ("--stage", "sent", "decode, template, compose, send, expired"),
+        ("--reason", "refused", "malformed, unknown-template"),
+        ("--lane", "hihg", "high, normal, low"),
+    ] {
+        for command in [&["list"][..], &["redrive", "--yes"], &["export"]] {
+            let (_, said) = dlq(&bed, &[command, &[option, wrong]].concat(), 2).await;
+            assert!(said.contains(words) && said.contains(wrong), "{said}");
+        }
     }
-    let (out, said) = dlq(&bed, &["list", "--lane", "hihg"], 0).await;
-    assert!(out.is_empty() && said.contains("no lane is called hihg") && said.contains("none of the 4"), "{said}");
+    let (out, said) = dlq(&bed, &["list", "--topic", "hihg"], 0).await;
+    assert!(out.is_empty() && said.contains("none of the 4"), "{said}");
     let (_, said) = dlq(&bed, &["list", "--since", "yesterday"], 2).await;
     assert!(said.contains("2h or 3d"), "{said}");
+}
+
+#[tokio::test]
+async fn no_letter_and_one_letter_are_said() {
+    let bed = quiet().await;
+    assert_eq!(dlq(&bed, &["list"], 0).await, (String::new(), "postlane: no dead letters\n".to_owned()));
+    assert_eq!(dlq(&bed, &["list", "--json"], 0).await, (String::new(), String::new()));
+    bury(&bed, vec![letter(&bed, 1, &mail(1))]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("out").display().to_string();
+    let (_, said) = dlq(&bed, &["export", "--output", &file], 0).await;
+    assert!(said.contains("1 letter is in"), "{said}");
 }
 
 #[tokio::test]
@@ -115,6 +134,23 @@ async fn what_is_no_letter_is_shown_as_such_and_stops_nothing() {
     let waiting: Vec<i64> = (0..12).filter(|offset| !marks.contains(Place { partition: 0, offset: *offset })).collect();
     assert_eq!(waiting, [0, 1, 3, 4, 5, 6, 7, 8, 10], "what was not sent is not remembered, decodable or not");
     assert_eq!(outcome["targets"], counts(&[(&bed.names.normal, 2), (&bed.names.high, 1)]));
+}
+
+#[tokio::test]
+async fn offsets_for_which_the_brokers_send_nothing_hide_no_letter_and_are_not_remembered() {
+    let bed = quiet().await;
+    let dead = &*bed.names.dead_letters;
+    for offset in [1, 2] {
+        // the marker that ends it is no record
+        let write = [(dead, 0, vec![letter(&bed, offset, &mail(1))])];
+        bed.cluster.transaction(&bed.names.group, &write, End::Commit).await.expect("committed");
+    }
+    let (out, said) = dlq(&bed, &["list", "--json"], 0).await;
+    assert_eq!(out.lines().count(), 2, "{out} {said}");
+    assert!(said.contains("passing over 0:3 to 0:3"), "{said}");
+    assert_eq!(sent(&redrive(&bed, &["--all"], 0).await), (2, 2));
+    let marks = Desk::open(&settings(&bed)).await.expect("a topic").marks().await.expect("told");
+    assert!(!marks.contains(Place { partition: 0, offset: 3 }), "nobody knows what stands there");
 }
 
 #[tokio::test]

@@ -34,6 +34,29 @@ async fn what_somebody_else_has_committed_there_is_no_reason_to_send_all_again()
     assert_eq!(sent(&redrive(&bed, &["--all"], 0).await), (3, 3));
 }
 
+#[tokio::test]
+async fn under_another_groups_name_nothing_goes_a_second_time_without_a_word() {
+    let mut bed = quiet().await;
+    let own = bed.names.group.clone();
+    let of_group = |offset| letter(&bed, offset, &mail(1)).header("kafka_dlt-original-consumer-group", &*own);
+    bury(&bed, (0..3).map(of_group).collect()).await;
+    assert_eq!(sent(&redrive(&bed, &["0:0"], 0).await), (1, 1));
+
+    let other = format!("{own}-other");
+    bed.set("KAFKA_GROUP_ID", &other);
+    let names_both = |said: &str| said.contains(&format!("group {own},")) && said.contains(&format!("is {other}."));
+    let (out, said) = dlq(&bed, &["list", "--json"], 0).await;
+    assert!(out.lines().all(|line| line.contains(r#""sent_back":null"#)) && names_both(&said), "{out} {said}");
+    let (page, _) = dlq(&bed, &["show", "0:0"], 0).await;
+    assert!(page.contains("not known") && page.contains("--any-group"), "{page}");
+    let (_, said) = dlq(&bed, &["redrive", "--all", "--yes"], 1).await;
+    assert!(said.contains("3 letters were given up") && names_both(&said) && said.contains("--any-group"), "{said}");
+    assert_eq!(in_lane(&bed).await.1.len(), 1, "nothing went");
+    // a service whose group was renamed
+    assert_eq!(sent(&redrive(&bed, &["--all", "--any-group"], 0).await), (3, 3));
+    assert_eq!(sent(&redrive(&bed, &["--all", "--any-group"], 0).await), (0, 0));
+}
+
 /// Offsets of a group without members expire after `offsets.retention.minutes`; ours do not.
 #[tokio::test]
 #[ignore = "takes three minutes"]

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     bed::event_with,
-    letters::{bury, counts, dlq, in_lane, letter, mail, quiet, redrive, sent, settings},
+    letters::{bury, counts, dlq, in_lane, letter, mail, of, quiet, redrive, sent, settings},
 };
 
 #[tokio::test]
@@ -125,6 +125,24 @@ async fn a_letter_that_its_lane_refuses_is_told_and_holds_up_no_other() {
     assert_eq!((sent(&outcome), &outcome["refused"]), ((3, 2), &json!(1)), "{outcome}");
     assert_eq!(outcome["refusals"][0]["place"], "0:1");
     assert_eq!(sent(&redrive(&bed, &["--all"], 1).await), (1, 0), "it still waits");
+}
+
+#[tokio::test]
+async fn a_lane_whose_topic_is_missing_is_told_at_once_and_holds_up_no_other() {
+    let bed = quiet().await;
+    bed.cluster.delete_topic(&bed.names.high).await.expect("deleted");
+    let high = |offset| of(&bed.names.high, offset, mail(9).to_string());
+    bury(&bed, vec![high(1), letter(&bed, 2, &mail(2)), high(3), letter(&bed, 4, &mail(4))]).await;
+    let (page, _) = dlq(&bed, &["show", "0:0"], 0).await;
+    assert!(page.contains(&format!("topic {} is missing", bed.names.high)), "{page}");
+    let begin = Instant::now();
+    let (out, said) = dlq(&bed, &["redrive", "--all", "--yes", "--json"], 1).await;
+    assert!(begin.elapsed() < Duration::from_secs(30), "a minute is the patience with brokers that are away");
+    let outcome = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(sent(&outcome), (2, 2), "{outcome}");
+    assert!(said.contains("not sent: 2 letters, their lane's topic is missing"), "{said}");
+    bed.cluster.create_topic(&bed.names.high, 1, &[]).await.expect("made");
+    assert_eq!(sent(&redrive(&bed, &["--all"], 0).await), (2, 2), "they still wait");
 }
 
 #[tokio::test]

@@ -123,6 +123,15 @@ fn warnings_fail_where_it_is_strict() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_is_told_by_its_place_in_the_folder() {
+    let templates = Templates::new(&[]);
+    std::os::unix::fs::symlink("nowhere", templates.path().join("loop")).expect("a link");
+    let (code, stdout, _) = run(&templates, &["check"]);
+    assert_eq!(code, Some(1));
+    assert!(stdout.contains("DIR/loop") && !stdout.contains("loop (built in)"), "{stdout}");
+}
+
+#[test]
 fn a_layouts_problem_is_told_once_and_breaks_those_that_use_it_alone() {
     let templates =
         Templates::new(&[("layouts/base.txt.j2", "{{ x"), ("own/text.txt.j2", "own"), ("own/sample.json", "{}")]);

@@ -9,12 +9,13 @@ use std::{
 use clap::Args;
 use postlane::{
     config::Kafka,
-    dead_letters::{Desk, Error, Found, event_lines, exported},
+    dead_letters::{Desk, Error, Found, Groups, event_lines, exported},
 };
 
 use super::{
     Choice, marks,
     out::{Closed, Out},
+    tell_other_groups,
 };
 use crate::cli::{exit::Exit, terminal::complain};
 
@@ -64,7 +65,7 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
         },
     };
     let mut scan = desk.scan_for(&filter).await?;
-    let (mut count, mut without) = (0_usize, 0_usize);
+    let (mut count, mut without, mut others) = (0_usize, 0_usize, Groups::default());
     while arguments.limit.is_none_or(|limit| count < limit) {
         let Some(found) = scan.next().await? else { break };
         let letter = match found {
@@ -84,6 +85,9 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
             continue;
         }
         count += 1;
+        if let Some(group) = desk.lanes().other_group(&letter).filter(|_| arguments.waiting) {
+            others.add(group);
+        }
         for line in lines {
             if let Err(Closed(exit)) = to.put(&format!("{line}\n")) {
                 return Ok(exit);
@@ -93,6 +97,7 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
     if let Err(Closed(exit)) = to.end() {
         return Ok(exit);
     }
+    tell_other_groups(&others, kafka, "which of these were is not known here");
     if let Some(path) = &arguments.output {
         let what = if count == 1 { "1 letter is".to_owned() } else { format!("{count} letters are") };
         complain(format_args!("{what} in {}", path.display()));

@@ -11,12 +11,13 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use postlane::{
     config::Kafka,
-    dead_letters::{Desk, Error, Found, Letter, Place},
+    dead_letters::{Desk, Error, Found, Groups, Letter, Place},
 };
 
 use super::{
     Choice, marks,
     out::{Closed, Out},
+    tell_other_groups,
     view::{COLUMNS, View},
 };
 use crate::cli::{
@@ -65,11 +66,11 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
     if marks.is_none() && arguments.waiting {
         return Ok(Exit::Failed);
     }
-    let view = View { marks: marks.as_ref(), show_addresses: arguments.show_addresses };
+    let view = View { marks: marks.as_ref(), lanes: desk.lanes(), show_addresses: arguments.show_addresses };
     let mut list = List::new(view, arguments.json);
     let mut newest = arguments.newest.then(|| Newest::new(arguments.limit.unwrap_or(NEWEST)));
     let mut scan = desk.scan_for(&filter).await?;
-    let mut seen = 0_usize;
+    let (mut seen, mut others) = (0_usize, Groups::default());
     while arguments.newest || arguments.limit.is_none_or(|limit| list.count < limit) {
         let Some(found) = scan.next().await? else { break };
         let letter = match found {
@@ -84,6 +85,9 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
         if !filter.takes(&letter) || (arguments.waiting && is_back) {
             continue;
         }
+        if let Some(group) = desk.lanes().other_group(&letter).filter(|_| !is_back) {
+            others.add(group);
+        }
         let row = list.render(&letter);
         if let Some(newest) = &mut newest {
             newest.add(&letter, row);
@@ -96,7 +100,9 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
             return Ok(exit);
         }
     }
-    Ok(list.end(seen).err().map_or(Exit::Done, |Closed(exit)| exit))
+    let exit = list.end(seen).err().map_or(Exit::Done, |Closed(exit)| exit);
+    tell_other_groups(&others, kafka, "which of these were is not known here");
+    Ok(exit)
 }
 
 /// One letter, ready to be shown.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Choice, lane_of,
     out::{Closed, Out},
+    tell_other_groups,
     view::time,
 };
 use crate::cli::{
@@ -63,6 +64,9 @@ pub(in crate::cli) struct Arguments {
     /// Also letters that were sent back already
     #[arg(long)]
     again: bool,
+    /// Also letters that another consumer group gave up: by its name they may have been sent back already
+    #[arg(long)]
+    any_group: bool,
     /// Do not ask; needed where nobody can be asked
     #[arg(long, short)]
     yes: bool,
@@ -86,6 +90,7 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
         limit: arguments.limit,
         rate: arguments.rate.as_ref().map(RateLimit::per_second),
         again: arguments.again,
+        any_group: arguments.any_group,
     };
     let mut redrive = Redrive::open(Desk::open(kafka).await?, options).await?;
     let mut table = Table::new(arguments, kafka);
@@ -99,9 +104,12 @@ pub(super) async fn run(arguments: &Arguments, kafka: &Kafka) -> Result<Exit, Er
     // who names a letter wants that one
     let named = !arguments.choice.places.is_empty();
     let refused = plan.skipped.keys().any(|word| *word != Skip::SentBack.word());
-    let incomplete = if named && (refused || !plan.missing.is_empty()) { Exit::Failed } else { Exit::Done };
+    let stays = plan.other_groups.letters() > 0 || plan.skipped.contains_key("no-topic");
+    let incomplete = if stays || (named && (refused || !plan.missing.is_empty())) { Exit::Failed } else { Exit::Done };
     if !(arguments.json && arguments.dry_run) {
         tell(&plan, arguments);
+        let so = "these may have gone already and stay. Set KAFKA_GROUP_ID to theirs, or say --any-group";
+        tell_other_groups(&plan.other_groups, kafka, so);
     }
     if !plan.fits {
         complain(
@@ -166,11 +174,13 @@ fn tell(plan: &Plan, arguments: &Arguments) {
             lines.push(format!("{verb}: {} to {}", letters(count), targets.join(", ")));
         }
     }
-    for (word, count) in &plan.skipped {
+    // of those whose group is another one more is said
+    let differs = |word: &str| word == "group-differs";
+    for (word, count) in plan.skipped.iter().filter(|(word, _)| !differs(word)) {
         lines.push(format!("not sent: {}, {}", letters(*count), Skip::of_several(word)));
     }
     if plan.undecodable > 0 {
-        lines.push(format!("passed over: {} records that cannot be decoded", plan.undecodable));
+        lines.push(format!("passed over: {} offsets of which nothing can be read", plan.undecodable));
     }
     for line in lines {
         complain(line);

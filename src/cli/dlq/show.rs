@@ -118,7 +118,7 @@ fn eml(letter: &Letter, kitchen: &Kitchen, out: &mut Out) -> Result<Exit, Closed
 
 /// The letter for programs: all that `list --json` has, and the rest.
 fn object(letter: &Letter, desk: &Desk, marks: Option<&Marks>, kitchen: &Kitchen) -> Value {
-    let mut object = View { marks, show_addresses: true }.json(letter);
+    let mut object = View { marks, lanes: desk.lanes(), show_addresses: true }.json(letter);
     let exported = dead_letters::exported(letter);
     for part in ["key", "value", "headers"] {
         object[part] = exported[part].clone();

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use postlane::{
-    dead_letters::{Letter, Marks},
+    dead_letters::{Lanes, Letter, Marks},
     mask,
 };
 use serde_json::{Value, json};
@@ -31,12 +31,15 @@ pub(super) const COLUMNS: [Column; 11] = [
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) marks: Option<&'a Marks>,
+    pub(super) lanes: &'a Lanes,
     pub(super) show_addresses: bool,
 }
 
 impl View<'_> {
-    fn is_back(&self, letter: &Letter) -> Option<bool> {
-        self.marks.map(|marks| marks.contains(letter.place()))
+    /// Whether it was sent back, where that is known: of another group's letters only that they were.
+    pub(super) fn is_back(&self, letter: &Letter) -> Option<bool> {
+        let is_back = self.marks?.contains(letter.place());
+        (is_back || self.lanes.other_group(letter).is_none()).then_some(is_back)
     }
 
     pub(super) fn cells(&self, letter: &Letter) -> Vec<Cell> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
-use postlane::dead_letters::{self, Desk, Letter, Marks};
+use postlane::dead_letters::{self, Desk, Letter, Marks, Skip};
 use serde_json::Value;
 
 use super::{
@@ -29,7 +29,7 @@ const LINE: usize = 16;
 pub(super) fn letter(letter: &Letter, desk: &Desk, marks: Option<&Marks>, kitchen: &Kitchen) -> String {
     let mut page = Page { out: String::new(), terminal: Terminal::stdout(), names: FACTS };
     page.title(&format!("Letter {} of {}", letter.place(), desk.topic()));
-    facts(&mut page, letter, marks);
+    facts(&mut page, letter, desk, marks);
     page.section("Headers");
     page.names = letter.record.headers.keys().map(|name| name.chars().count()).max().unwrap_or_default().min(NAMES);
     for (name, value) in &letter.record.headers {
@@ -77,13 +77,16 @@ pub(super) fn letter(letter: &Letter, desk: &Desk, marks: Option<&Marks>, kitche
                 target.topic
             )
         }
+        Err(skip @ Skip::GroupDiffers { .. }) => {
+            format!("It needs --any-group, or the KAFKA_GROUP_ID that gave it up: {skip}.")
+        }
         Err(skip) => format!("It cannot be sent back: {skip}."),
     };
     page.block(&verdict);
     page.out
 }
 
-fn facts(page: &mut Page, letter: &Letter, marks: Option<&Marks>) {
+fn facts(page: &mut Page, letter: &Letter, desk: &Desk, marks: Option<&Marks>) {
     for flaw in &letter.flaws {
         page.fact("flaw", flaw);
     }
@@ -100,7 +103,8 @@ fn facts(page: &mut Page, letter: &Letter, marks: Option<&Marks>) {
         page.fact("SMTP reply", &format!("{code} {}", letter.smtp_enhanced.as_deref().unwrap_or_default()));
     }
     page.fact("attempts", &letter.attempts.map_or_else(|| "(not said)".to_owned(), |it| it.to_string()));
-    let recipients = View { marks, show_addresses: true }.addresses(letter);
+    let view = View { marks, lanes: desk.lanes(), show_addresses: true };
+    let recipients = view.addresses(letter);
     page.fact("still for", if recipients.is_empty() { "(nobody known)" } else { &recipients });
     if let Some(original) = &letter.original {
         let written = DateTime::from_timestamp_millis(original.timestamp)
@@ -119,7 +123,7 @@ fn facts(page: &mut Page, letter: &Letter, marks: Option<&Marks>) {
     page.fact("key", key.as_deref().unwrap_or("(none)"));
     page.fact(
         "sent back",
-        match marks.map(|marks| marks.contains(letter.place())) {
+        match view.is_back(letter) {
             Some(true) => "yes",
             Some(false) => "no",
             None => "not known",
