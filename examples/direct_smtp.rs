@@ -35,7 +35,7 @@ async fn main() -> Result<()> {
     let mut failed = 0;
     while let Some(sent) = sends.join_next().await {
         match sent? {
-            Ok(receipt) => println!("{}: {:?}", receipt.message_id().unwrap_or_default(), receipt.way()),
+            Ok(receipt) => println!("{}: {}", receipt.message_id().unwrap_or_default(), receipt.way()),
             Err(error) => {
                 failed += 1;
                 // sent again under the same id, both copies would have the same Message-ID

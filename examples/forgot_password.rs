@@ -169,7 +169,7 @@ impl App {
             .priority(Priority::High)
             .expires_at(expires);
         match self.producer.send(email).await {
-            Ok(receipt) => info!(id = receipt.id(), way = ?receipt.way(), "a link is on its way"),
+            Ok(receipt) => info!(id = receipt.id(), way = %receipt.way(), "a link is on its way"),
             Err(error) => error!(%error, "a link was not sent"),
         }
     }

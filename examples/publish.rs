@@ -22,7 +22,7 @@ async fn main() -> Result<()> {
         .template("plain")
         .data(json!({ "body": "This mail was an event in a topic a moment ago." }));
     let receipt = producer.send(email).await?;
-    println!("mail {} went this way: {:?}", receipt.id(), receipt.way());
+    println!("mail {} is safe: {}", receipt.id(), receipt.way());
 
     producer.close().await;
     Ok(())

@@ -1,6 +1,6 @@
 //! What a mail that was sent leaves in the application's hands.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 /// A mail was taken: by all in-sync replicas of a topic, or by the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,19 @@ pub enum Way {
     Memory,
 }
 
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kafka { topic, partition, offset: Some(offset) } => {
+                write!(f, "topic {topic}, partition {partition}, offset {offset}")
+            }
+            Self::Kafka { topic, partition, offset: None } => write!(f, "topic {topic}, partition {partition}"),
+            Self::Smtp { reply } => write!(f, "relay: {reply}"),
+            Self::Memory => f.write_str("a test's outbox"),
+        }
+    }
+}
+
 impl Receipt {
     /// The message's id, the same on whichever way it went.
     pub fn id(&self) -> &str {
@@ -56,5 +69,18 @@ impl Receipt {
     /// same Message-ID.
     pub fn twice_possible(&self) -> bool {
         self.twice_possible
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_is_told_in_a_few_words() {
+        let kafka = |offset| Way::Kafka { topic: "email-queue".into(), partition: 2, offset };
+        assert_eq!(kafka(Some(7)).to_string(), "topic email-queue, partition 2, offset 7");
+        assert_eq!(kafka(None).to_string(), "topic email-queue, partition 2");
+        assert_eq!(Way::Smtp { reply: "250 2.0.0 Ok".to_owned() }.to_string(), "relay: 250 2.0.0 Ok");
     }
 }
