@@ -69,7 +69,7 @@ pub enum Failed {
     RelayDown {
         /// What was seen last.
         why: String,
-        /// When it is tried again, as far as is known.
+        /// How long nothing is tried with it, as far as is known; the mail itself is not sent again by the mailer.
         retry_in: Option<Duration>,
     },
     /// The session was lost before the mail was handed over.
@@ -88,7 +88,7 @@ fn shown(reply: &Reply) -> String {
 }
 
 fn again(retry_in: Option<&Duration>) -> String {
-    retry_in.map(|delay| format!(" (tried again in {delay:.1?})")).unwrap_or_default()
+    retry_in.map(|delay| format!(" (worth another try in {delay:.1?})")).unwrap_or_default()
 }
 
 /// The recipients by their index, for an address must not stand in a log.

@@ -52,7 +52,9 @@ async fn the_status_tells_what_the_relay_said() {
 
     let mut server = SmtpServer::builder().start().await;
     server.stop().await;
-    assert!(direct(&server, &[]).await.assert(75).err.contains("not sent"));
+    let ended = direct(&server, &[]).await;
+    assert!(ended.assert(75).err.contains("not sent"), "{}", ended.err);
+    assert!(!ended.err.contains("tried again"), "nobody tries it again: {}", ended.err);
     let mut program = Program::new();
     program.set("KAFKA_BROKERS", "127.0.0.1:1");
     let ended = program.run(&["send", "--direct", "--to", "a@b.c", "--from", "a@b.c", "--template", "welcome"]).await;

@@ -105,7 +105,28 @@ async fn bad_lines_are_told_in_order_and_kept_and_the_others_go_out() {
     bed.program.run(&["send", "--file", &repaired]).await.assert(0);
     assert_eq!(bed.ids(Priority::Normal).await.get("bad"), Some(&1));
     // the file as a whole is still not sent
-    assert_eq!(bed.program.run(&["send", "--file", &file, "--json"]).await.assert(1).json()["result"], "refused");
+    let again = bed.program.run(&["send", "--file", &file, "--json"]).await;
+    assert_eq!(again.assert(1).json()["result"], "refused");
+    assert!(again.err.contains("lines 100, 200, 250 were refused by an earlier run"), "{}", again.err);
+}
+
+/// Its line is settled: whoever repaired it in place must not believe that it went out.
+#[tokio::test]
+async fn a_line_that_is_repaired_in_place_is_told_with_its_number() {
+    let bed = Bed::new().await;
+    let bad = event("m600", "nobody*example.com");
+    for lines in [1000, 610] {
+        let text = events(1..=lines).replace(events([600]).trim_end(), &bad);
+        let file = bed.program.write("events", &text);
+        bed.program.run(&["send", "--file", &file, "--quiet", "--restart"]).await.assert(1);
+        bed.program.write("events", &text.replace("nobody*", "nobody@"));
+        let ended = bed.program.run(&["send", "--file", &file, "--quiet"]).await;
+        let told =
+            "line 600 was refused by an earlier run and will not be tried again: what is repaired goes into a file";
+        assert!(ended.assert(1).err.contains(told), "{}", ended.err);
+        assert!(ended.err.contains("--restart"), "{}", ended.err);
+    }
+    assert_eq!(bed.ids(Priority::Normal).await.get("m600"), None);
 }
 
 #[tokio::test]
@@ -150,6 +171,11 @@ async fn what_cannot_be_done_is_said() {
     let program = Program::new();
     let file = program.write("events", &events([1]));
     let folder = program.folder.path().to_str().expect("UTF-8");
+    let mut unreachable = Program::new();
+    unreachable.set("KAFKA_BROKERS", "127.0.0.1:1");
+    let ended = unreachable.run(&["send", "--file", &file, "--state", "/proc/x"]).await;
+    assert!(ended.assert(1).err.contains("/proc/x cannot be written"), "{}", ended.err);
+    assert!(ended.err.ends_with("; nothing was published\n"), "{}", ended.err);
     for (arguments, status, told) in [
         (&["send", "--file", "missing"][..], 1, "missing: No such file"),
         (&["send", "--file", folder], 1, "is a folder"),

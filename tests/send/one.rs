@@ -101,7 +101,7 @@ async fn what_is_wrong_is_named_by_its_option_and_nothing_is_sent() {
         (&["--from", "Shop"], "--from: expected a mailbox"),
         (&["--subject", "a\nBcc: b@example.com"], "--subject: control characters"),
         (&["--header", "From: x@example.com"], "--header: "),
-        (&["--header", "no colon"], "--header <FIELD>': expected a header field"),
+        (&["--header", "no colon"], "--header (1): expected a header field"),
         (&["--data", "[1]"], "--data: expected a JSON object"),
         (&["--data", "{"], "--data: expected a JSON object"),
         (&["--data", "@missing.json"], "--data: @missing.json: "),
@@ -119,6 +119,13 @@ async fn what_is_wrong_is_named_by_its_option_and_nothing_is_sent() {
         assert_eq!(ended.out, "", "{options:?}");
         assert!(!ended.err.contains("example.com"), "no address is told: {}", ended.err);
     }
+    let all = ["--cc", "x", "--data", "[1]", "--header", "X-A: a", "--header", "no colon", "--max-attempts", "0"];
+    let ended = program.run(&welcome(&all)).await;
+    for told in ["--cc (1): ", "--data: expected", "--header (2): expected", "--max-attempts: "] {
+        assert!(ended.assert(2).err.contains(told), "{told} in {}", ended.err);
+    }
+    let problems = program.run(&welcome(&[&all[..], &["--json"]].concat())).await.assert(2).json();
+    assert_eq!(problems["problems"].as_array().map(Vec::len), Some(4), "{problems}");
     let object = program.run(&welcome(&["--cc", "x", "--json"])).await.assert(2).json();
     assert_eq!((&object["result"], &object["problems"][0]["field"]), (&json!("invalid"), &json!("message.cc[0]")));
     let nobody = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await;
@@ -150,7 +157,21 @@ async fn a_dry_run_shows_the_mail_and_needs_no_setting() {
     assert_eq!((&event["message"]["id"], &event["message"]["template"]), (&json!("w1"), &json!("welcome")));
 
     // the sender of the service is not known here
-    let ended = program.run(&welcome(&["--dry-run"])).await;
+    let named = ["--data", r#"{"Name":"Ann"}"#, "--id", "w1", "--dry-run"];
+    let ended = program.run(&welcome(&named)).await;
+    assert!(
+        ended.assert(0).out.starts_with("From: (MAIL_FROM of the service)\nTo: ann@example.com\n"),
+        "{}",
+        ended.out
+    );
+    assert!(!ended.out.contains("Message-ID") && !ended.out.contains("noreply"), "{}", ended.out);
+    let object = program.run(&welcome(&[&named[..], &["--json"]].concat())).await.assert(0).json();
+    for field in ["/from", "/message_id", "/envelope/from"] {
+        assert_eq!(object.pointer(field), Some(&Value::Null), "{object}");
+    }
+    let ended = program.run(&welcome(&[&named[..], &["--format", "eml"]].concat())).await;
+    assert!(ended.assert(0).err.contains("its MAIL_FROM, for which noreply@example.com stands"), "{}", ended.err);
+    let ended = program.run(&welcome(&["--direct", "--data", r#"{"Name":"Ann"}"#])).await;
     assert!(ended.assert(2).err.contains("--from: is absent and MAIL_FROM is not set"), "{}", ended.err);
 }
 

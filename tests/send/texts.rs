@@ -44,6 +44,10 @@ fn bash_takes_the_completions_and_completes() {
         ("postlane topics cr", "create"),
         ("postlane send --format e", "eml event"),
         ("postlane send --priority l", "low"),
+        ("postlane send --priority ''", "high normal low"),
+        ("postlane dlq list --stage s", "send"),
+        ("postlane dlq redrive --reason re", "rejected retries-exhausted"),
+        ("postlane templates render --format h", "html"),
     ] {
         let script = format!(
             "source completions; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \

@@ -19,7 +19,7 @@ const HELP: &str = "\
 Examples:
   # One mail; then the same shown without sending it, and sent past Kafka
   postlane send --to a@example.com --template welcome --data '{\"Name\":\"Ann\"}'
-  postlane send --to a@example.com --from s@example.com -t welcome --dry-run
+  postlane send --to a@example.com -t welcome --data @ann.json --dry-run
   postlane send --to a@example.com --template welcome --data @ann.json --direct
 
   # A file: checked, then published; the same command again goes on with it
@@ -29,9 +29,8 @@ Examples:
 
 Settings:
   KAFKA_BROKERS, and what it takes to get in, is all that must be set; with
-  --direct it is SMTP_HOST, and with --dry-run and --check nothing; --direct and
-  --dry-run want a sender, --from or MAIL_FROM. TEMPLATES_DIR counts where it
-  is set.
+  --direct it is SMTP_HOST, and a sender (--from or MAIL_FROM); with --dry-run
+  and --check nothing. TEMPLATES_DIR counts where it is set.
 
 Templates:
   They are looked at with --check, --dry-run and --direct, and wherever
@@ -120,8 +119,8 @@ pub(super) struct Mail {
     #[arg(long, short, value_name = "JSON", conflicts_with = "file")]
     pub(super) data: Option<String>,
     /// Extra header field, `Name: value`; may be repeated
-    #[arg(long, value_name = "FIELD", conflicts_with = "file", value_parser = header)]
-    pub(super) header: Vec<(String, String)>,
+    #[arg(long, value_name = "FIELD", conflicts_with = "file")]
+    pub(super) header: Vec<String>,
     /// Lane
     #[arg(long, short, value_name = "LANE", conflicts_with = "file", value_parser = priority(), ignore_case = true)]
     pub(super) priority: Option<Priority>,
@@ -167,11 +166,6 @@ pub(super) struct File {
     /// Wait for brokers that are away no longer than this
     #[arg(long, value_name = "DURATION", requires = "file", conflicts_with = "to", default_value = "5m", value_parser = duration)]
     pub(super) give_up_after: Duration,
-}
-
-fn header(text: &str) -> Result<(String, String), &'static str> {
-    let (name, value) = text.split_once(':').ok_or("expected a header field such as 'X-Campaign: spring'")?;
-    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// The lanes by their names, which completions know.

@@ -88,6 +88,10 @@ pub(super) struct Book {
     rejects: Option<Rejects>,
     /// Whether there is something that was not saved.
     unsaved: bool,
+    /// Refused lines are missing in their file: they must not count as settled in a state any more.
+    incomplete: bool,
+    /// The state as it was saved last: its line, and the mails that it counts as published.
+    saved: (u64, u64),
     /// Lines settled by an earlier run: first and last of each stretch.
     earlier: Vec<(u64, u64)>,
 }
@@ -96,7 +100,8 @@ impl Book {
     /// Goes on from a state; it is saved where there is a store for it.
     pub(super) fn new(state: State, store: Option<Store>, rejects: Option<Rejects>) -> Self {
         let window = Window::new(state.line, state.offset);
-        Self { window, earlier: state.beyond.clone(), state, store, rejects, unsaved: true }
+        let saved = (state.line, state.published);
+        Self { window, earlier: state.beyond.clone(), state, store, rejects, unsaved: true, incomplete: false, saved }
     }
 
     /// Name of the run, from which events without an id get theirs.
@@ -124,10 +129,13 @@ impl Book {
 
     /// Notes a line that was refused; one that was too long to be read has no text.
     pub(super) fn refused(&mut self, number: u64, end: u64, line: Option<Vec<u8>>) -> Result<(), Error> {
-        if let (Some(rejects), Some(line)) = (&mut self.rejects, line) {
-            rejects.put(number, line)?;
+        if let (Some(rejects), Some(line)) = (&mut self.rejects, line)
+            && let Err(error) = rejects.put(number, line)
+        {
+            self.incomplete = true;
+            return Err(error);
         }
-        self.state.refused += 1;
+        self.state.refuse(number);
         self.skip(number, end);
         Ok(())
     }
@@ -142,6 +150,22 @@ impl Book {
         self.window.offset()
     }
 
+    /// Number of the highest line that is settled, or 0.
+    pub(super) fn last(&self) -> u64 {
+        self.window.beyond().last().map_or(self.window.next() - 1, |(_, last)| *last)
+    }
+
+    /// The line at which the next run goes on: that of the state as it was saved last. Without a state the lowest line that is
+    /// not settled.
+    pub(super) fn goes_on_at(&self) -> u64 {
+        if self.store.is_some() { self.saved.0 } else { self.next() }
+    }
+
+    /// Mails that were published since the state was saved: the next run publishes them again, under the same ids.
+    pub(super) fn unsaved(&self) -> u64 {
+        if self.store.is_some() { self.state.published - self.saved.1 } else { 0 }
+    }
+
     /// Mails published and lines refused, by earlier runs as well.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.state.published, self.state.refused)
@@ -149,18 +173,21 @@ impl Book {
 
     /// Saves the state where it has changed, the refused lines first: what counts as settled is kept.
     pub(super) fn save(&mut self) -> Result<(), Error> {
-        if !std::mem::take(&mut self.unsaved) {
+        if !self.unsaved || self.incomplete {
             return Ok(());
         }
-        if let Some(rejects) = &mut self.rejects {
-            rejects.keep()?;
+        if let Some(Err(error)) = self.rejects.as_mut().map(Rejects::keep) {
+            self.incomplete = true;
+            return Err(error);
         }
         if let Some(store) = &self.store {
             self.state.line = self.window.next();
             self.state.offset = self.window.offset();
             self.state.beyond = self.window.beyond();
             store.save(&mut self.state, self.window.end())?;
+            self.saved = (self.state.line, self.state.published);
         }
+        self.unsaved = false;
         Ok(())
     }
 }

@@ -16,6 +16,9 @@ use serde_json::{Value, json};
 
 use super::arguments::Format;
 
+/// Stands for a sender that the service alone knows.
+const SOMEBODY: &str = "noreply@example.com";
+
 /// What is wrong with an event, at least one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault(pub(super) Vec<InvalidField>);
@@ -65,13 +68,15 @@ impl Looker {
     /// The mail. Where it goes to a service, which may have a `MAIL_FROM`, no sender needs to be known here.
     pub(super) fn look(&self, event: &[u8], sender_needed: bool) -> Result<Look, Fault> {
         let mut message = check_event(event)?;
-        if message.from.is_none() && self.settings.from.is_none() && !sender_needed {
-            message.from = Some("noreply@example.com".parse::<Mailbox>().expect("an address"));
+        let from = message.from.clone().or_else(|| self.settings.from.clone());
+        if from.is_none() && !sender_needed {
+            message.from = Some(SOMEBODY.parse::<Mailbox>().expect("an address"));
         }
         let rendered = self.templates.render_message(&message, self.settings.subject_templates)?;
         let mail = compose(&message, rendered.clone(), &self.settings)?;
-        let from = message.from.clone().or_else(|| self.settings.from.clone());
-        Ok(Look { message, from, mail, rendered })
+        let envelope_from =
+            (from.is_some() || self.settings.envelope_from.is_some()).then(|| mail.envelope_from.to_string());
+        Ok(Look { message, from, envelope_from, mail, rendered })
     }
 }
 
@@ -79,7 +84,9 @@ impl Looker {
 #[derive(Debug)]
 pub(super) struct Look {
     message: Message,
+    /// `None` where the service puts in its own.
     from: Option<Mailbox>,
+    envelope_from: Option<String>,
     mail: Mail,
     rendered: Rendered,
 }
@@ -88,6 +95,12 @@ impl Look {
     /// Its id.
     pub(super) fn id(&self) -> &str {
         &self.message.id
+    }
+
+    /// What is to be known beside it, for standard error: where the bytes are not quite those that will go out.
+    pub(super) fn note(&self, format: Format) -> Option<String> {
+        (self.from.is_none() && format == Format::Eml)
+            .then(|| format!("without --from the service puts in its MAIL_FROM, for which {SOMEBODY} stands here"))
     }
 
     /// What `--dry-run` prints.
@@ -103,18 +116,19 @@ impl Look {
 
     fn text(&self) -> String {
         let message = &self.message;
-        let from = self.from.iter().map(mailbox_text).collect();
+        let from = vec![self.from.as_ref().map_or_else(|| "(MAIL_FROM of the service)".to_owned(), mailbox_text)];
         let goes_to: Vec<String> = self.mail.recipients.iter().map(|recipient| recipient.address.to_string()).collect();
         let mut rows = vec![("From", from), ("Reply-To", texts(&message.reply_to)), ("To", texts(&message.to))];
         rows.push(("Cc", texts(&message.cc)));
         rows.push(("Subject", self.rendered.subject.iter().cloned().collect()));
-        rows.push(("Message-ID", vec![self.mail.message_id.clone()]));
+        rows.push(("Message-ID", self.message_id().map(str::to_owned).into_iter().collect()));
         rows.extend(message.headers.iter().map(|(name, value)| (name.as_str(), vec![value.clone()])));
         let mut out = String::new();
         for (name, values) in rows.iter().filter(|(_, values)| !values.is_empty()) {
             let _ = writeln!(out, "{name}: {}", values.join(", "));
         }
-        let _ = writeln!(out, "(to the relay: from {}, to {})", self.mail.envelope_from, goes_to.join(", "));
+        let envelope_from = self.envelope_from.as_ref().map(|from| format!("from {from}, ")).unwrap_or_default();
+        let _ = writeln!(out, "(to the relay: {envelope_from}to {})", goes_to.join(", "));
         match &self.rendered.text {
             Some(text) => {
                 let _ = writeln!(out, "\n{}", text.trim_end());
@@ -124,13 +138,18 @@ impl Look {
         out
     }
 
+    /// It has the sender's domain.
+    fn message_id(&self) -> Option<&str> {
+        self.from.as_ref().map(|_| self.mail.message_id.as_str())
+    }
+
     fn json(&self) -> Value {
         let message = &self.message;
         let goes_to: Vec<String> = self.mail.recipients.iter().map(|recipient| recipient.address.to_string()).collect();
         json!({
             "result": "shown",
             "id": message.id,
-            "message_id": self.mail.message_id,
+            "message_id": self.message_id(),
             "priority": message.priority.to_string(),
             "from": self.from.as_ref().map(mailbox_text),
             "to": texts(&message.to),
@@ -140,7 +159,7 @@ impl Look {
             "subject": self.rendered.subject,
             "text": self.rendered.text,
             "html": self.rendered.html,
-            "envelope": { "from": self.mail.envelope_from.to_string(), "to": goes_to },
+            "envelope": { "from": self.envelope_from, "to": goes_to },
             "bytes": self.mail.bytes.len(),
         })
     }

@@ -39,14 +39,16 @@ pub(super) fn run(arguments: &Arguments) -> Exit {
 }
 
 fn sent(arguments: &Arguments) -> Result<Exit, Exit> {
-    let email = email(&arguments.mail)?;
-    let event = email.to_event().map_err(|error| invalid(&error, arguments.json))?;
+    let event = event(&arguments.mail).map_err(|fault| refused(&fault, arguments.json))?;
     let local = arguments.check || arguments.dry_run;
     if local || arguments.direct || std::env::var_os("TEMPLATES_DIR").is_some_and(|folder| !folder.is_empty()) {
         let settings = mail_from_variables(variables()).map_err(|error| misconfigured(&error))?;
-        let look = Looker::new(settings).map_err(misplaced)?.look(&event, arguments.dry_run || arguments.direct);
+        let look = Looker::new(settings).map_err(misplaced)?.look(&event, arguments.direct);
         let look = look.map_err(|fault| refused(&fault, arguments.json))?;
         if arguments.dry_run {
+            if let Some(note) = look.note(arguments.format) {
+                complain(note);
+            }
             return Ok(print(&look.shown(arguments.format, arguments.json, &event), Exit::Done));
         }
         if arguments.check {
@@ -61,8 +63,10 @@ fn sent(arguments: &Arguments) -> Result<Exit, Exit> {
     one::send(arguments, event)
 }
 
-/// The mail that the options describe; not checked yet, but for what clap has checked.
-fn email(mail: &arguments::Mail) -> Result<Email, Exit> {
+/// The event of the mail that the options describe; or all that is wrong with it, but for what clap has found.
+fn event(mail: &arguments::Mail) -> Result<Vec<u8>, Fault> {
+    let mut unread = Vec::new();
+    let mut wrong = |field: &str, problem: String| unread.push(InvalidField { field: field.to_owned(), problem });
     let text = |texts: &[String]| texts.to_vec();
     let mut email = Email::to(text(&mail.to)).cc(text(&mail.cc)).bcc(text(&mail.bcc)).reply_to(text(&mail.reply_to));
     if let Some(from) = &mail.from {
@@ -75,10 +79,19 @@ fn email(mail: &arguments::Mail) -> Result<Email, Exit> {
         email = email.template(template);
     }
     if let Some(data) = &mail.data {
-        email = email.data(data::read(data)?);
+        match data::parse(data) {
+            Ok(data) => email = email.data(data),
+            Err(why) => wrong("message.data", why),
+        }
     }
-    for (name, value) in &mail.header {
-        email = email.header(name, value);
+    for (index, field) in mail.header.iter().enumerate() {
+        match field.split_once(':') {
+            Some((name, value)) => email = email.header(name.trim(), value.trim()),
+            None => wrong(
+                &format!("message.headers[{index}]"),
+                "expected a header field such as 'X-Campaign: spring'".to_owned(),
+            ),
+        }
     }
     if let Some(priority) = mail.priority {
         email = email.priority(priority);
@@ -98,7 +111,14 @@ fn email(mail: &arguments::Mail) -> Result<Email, Exit> {
     if let Some(attempts) = mail.max_attempts {
         email = email.max_attempts(attempts);
     }
-    Ok(email)
+    match email.to_event() {
+        Ok(event) if unread.is_empty() => Ok(event),
+        Ok(_) => Err(Fault(unread)),
+        Err(error) => {
+            unread.extend_from_slice(error.problems());
+            Err(Fault(unread))
+        }
+    }
 }
 
 /// The templates cannot be loaded.

@@ -174,6 +174,9 @@ async fn send(arguments: &Arguments, source: Source, taker: Taker) -> Exit {
     if let Some(kept) = kept.as_ref().filter(|_| goes_on) {
         progress.say(format_args!("going on at line {} ({})", source.state.line, kept.display()));
     }
+    if let Some(refused) = source.state.refused_lines() {
+        progress.say(format_args!("{}: {refused}, or all anew with --restart", source.name));
+    }
     let lines = Lines::new(source.reader, source.state.line, source.state.offset, MAX_SIZE);
     let book = Book::new(source.state, source.store, rejects);
     let started = Instant::now();

@@ -41,7 +41,7 @@ impl Report<'_> {
 
     /// Why it ended early, for standard error; what to do about it.
     pub(super) fn trouble(&self) -> Option<String> {
-        let line = self.finished.book.next();
+        let line = self.finished.book.goes_on_at();
         let why = match &self.finished.end {
             End::Finished => return None,
             End::Errors => format!("stopped: {} lines were refused (--max-errors)", grouped(self.finished.refused)),
@@ -52,20 +52,37 @@ impl Report<'_> {
             End::Book(error) => format!("stopped: {error}"),
         };
         let on = match self.state {
-            _ if self.checked || matches!(self.finished.end, End::Book(_)) => String::new(),
-            Some(state) if self.restarted => {
-                format!("; the same command without --restart goes on at line {line} ({})", state.display())
+            _ if self.checked => String::new(),
+            // without a first state nothing is begun
+            _ if matches!(self.finished.end, End::Book(_)) && self.published() == 0 => {
+                "; nothing was published".to_owned()
             }
-            Some(state) => format!("; the same command goes on at line {line} ({})", state.display()),
+            Some(state) => {
+                let command = if self.restarted { "the same command without --restart" } else { "the same command" };
+                format!("; {command} goes on at line {line} ({})", state.display())
+            }
             None => format!("; what was settled ends before line {line}, and this cannot be gone on with"),
         };
-        Some(why + &on)
+        let again = match self.finished.book.unsaved() {
+            0 => String::new(),
+            count => format!(
+                " and publishes {}, which went out since that was saved (up to line {}), again under the same ids",
+                mails(count),
+                self.finished.book.last(),
+            ),
+        };
+        Some(why + &on + &again)
+    }
+
+    /// Mails of this run.
+    fn published(&self) -> u64 {
+        self.finished.book.counts().0 - self.earlier.0
     }
 
     /// For a person.
     pub(super) fn text(&self) -> String {
         let (published, refused) = self.finished.book.counts();
-        let now = published - self.earlier.0;
+        let now = self.published();
         let did = if self.checked { "Sound" } else { "Published" };
         let seconds = self.took.as_secs_f64();
         let mut text = format!("{did}: {} in {}", mails(now), clock(self.took));
@@ -110,9 +127,9 @@ impl Report<'_> {
         let mut object = json!({
             "result": result,
             "file": self.name,
-            count: published - self.earlier.0,
+            count: self.published(),
             "refused": self.finished.refused,
-            "next_line": self.finished.book.next(),
+            "next_line": self.finished.book.goes_on_at(),
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
         });
         if !self.checked {

@@ -1,10 +1,12 @@
 //! How far a file has been sent: kept beside it, so that a run goes on where the last one stopped.
 //!
 //! The state names a run by random characters, from which events without an id get theirs; says below which line everything is
-//! settled and what is settled beyond; and knows the file by its first bytes, by those before that place, and by all that the lines beyond take up. It is
-//! written to a file of its own and then renamed, so that there is always a whole one.
+//! settled and what is settled beyond; and knows the file by its first bytes, by those before that place, and by all that the
+//! lines beyond take up. It is written to a file of its own and then renamed, so that there is always a whole one.
 
 use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::FileExt as _,
@@ -29,6 +31,9 @@ const BEFORE: u64 = 4096;
 const CHUNK: usize = 64 * 1024;
 /// Largest state that is read: there is room for every other line of the longest window.
 const LARGEST: u64 = 16 * 1024 * 1024;
+/// Refused lines whose numbers are kept, and how many of them are told.
+const MOST_REFUSED: usize = 1000;
+const MOST_TOLD: usize = 20;
 
 /// Why a file cannot be resumed.
 #[derive(Debug, thiserror::Error)]
@@ -57,16 +62,18 @@ pub(super) enum Error {
     /// The file is not the one that was begun.
     #[error(
         "{} is not the file that {} is about, or has changed before line {line}: bring the old one back to go on, or start anew \
-         with --restart (which sends all of it)",
-        events.display(), state.display()
+         with --restart (which sends all of it){}",
+        events.display(), state.display(), refused.as_ref().map(|what| format!("; {what}")).unwrap_or_default()
     )]
     Changed {
         /// The file of events.
         events: PathBuf,
         /// The state's file.
         state: PathBuf,
-        /// The line at which it would go on.
+        /// The first line that may be as it was not.
         line: u64,
+        /// What is to be said of lines that were refused, for they may be repaired now.
+        refused: Option<String>,
     },
     /// Another process sends it.
     #[error("{} is being sent by another process", .0.display())]
@@ -96,6 +103,8 @@ pub(super) struct State {
     pub(super) published: u64,
     /// Lines that were refused.
     pub(super) refused: u64,
+    /// Which ones, the first thousand.
+    refused_lines: BTreeSet<u64>,
     head: Part,
     before: Part,
     /// From the place to the end of the last line that is settled beyond: their numbers hold for no other lines.
@@ -114,10 +123,36 @@ impl State {
             beyond: Vec::new(),
             published: 0,
             refused: 0,
+            refused_lines: BTreeSet::new(),
             head: none(),
             before: none(),
             beyond_part: none(),
         }
+    }
+
+    /// Counts a line that was refused.
+    pub(super) fn refuse(&mut self, number: u64) {
+        self.refused += 1;
+        if self.refused_lines.len() < MOST_REFUSED {
+            self.refused_lines.insert(number);
+        }
+    }
+
+    /// Which lines were refused, so that they count as settled whatever stands there now; and what to do about it.
+    pub(super) fn refused_lines(&self) -> Option<String> {
+        let mut numbers = self.refused_lines.iter().take(MOST_TOLD);
+        let first = numbers.next()?;
+        let more = self.refused.saturating_sub(MOST_TOLD as u64);
+        let one = self.refused == 1;
+        let mut text = format!("line{} {first}", if one { "" } else { "s" });
+        numbers.for_each(|number| write!(text, ", {number}").expect("a String takes it"));
+        if more > 0 {
+            write!(text, " and {more} more").expect("a String takes it");
+        }
+        text.push_str(if one { " was" } else { " were" });
+        Some(
+            text + " refused by an earlier run and will not be tried again: what is repaired goes into a file of its own",
+        )
     }
 }
 
@@ -175,7 +210,8 @@ impl Store {
             && same(state.offset, &state.beyond_part)?;
         if !known {
             let (events, path) = (self.events_path.clone(), self.path.clone());
-            return Err(Error::Changed { events, state: path, line: state.line });
+            let line = state.beyond.last().map_or(state.line, |(_, last)| last + 1);
+            return Err(Error::Changed { events, state: path, line, refused: state.refused_lines() });
         }
         Ok(Some(state))
     }
@@ -194,6 +230,9 @@ impl Store {
             file.sync_data()?;
             fs::rename(&name, &self.path)
         });
+        if written.is_err() {
+            let _ = fs::remove_file(&name);
+        }
         written.map_err(|error| self.failed("written", error))
     }
 
@@ -271,7 +310,7 @@ mod tests {
             let folder = TempDir::new().expect("a folder");
             let store = begun(&folder, &content);
             events(&folder, &other);
-            assert!(matches!(store.load(), Err(Error::Changed { line: 101, .. })), "{what}");
+            assert!(matches!(store.load(), Err(Error::Changed { line: 105, .. })), "{what}");
         }
     }
 

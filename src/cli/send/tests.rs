@@ -18,10 +18,11 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use super::{
     book::{Book, Rejects},
     lines::Lines,
-    progress::Progress,
+    progress::{Progress, grouped},
     publish::{NotTaken, Publish, Taken},
+    report::Report,
     run::{End, Finished, Options, Run},
-    state::Store,
+    state::{Error, Store},
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -34,6 +35,8 @@ struct Script {
     away: Arc<AtomicBool>,
     /// Away as soon as so many were taken.
     leaves_after: Arc<AtomicUsize>,
+    /// Away for this mail alone.
+    never_takes: Arc<Mutex<String>>,
     at_once: Arc<AtomicUsize>,
     most_at_once: Arc<AtomicUsize>,
 }
@@ -68,10 +71,13 @@ impl Publish for Script {
         let event: serde_json::Value =
             serde_json::from_slice(&event).map_err(|_| NotTaken::Event("no event".to_owned()))?;
         let mut taken = self.taken.lock().expect("no panic");
-        if self.away.load(Ordering::SeqCst) || taken.len() >= self.leaves_after.load(Ordering::SeqCst) {
+        let id = event["message"]["id"].as_str().expect("an id was put in");
+        if self.away.load(Ordering::SeqCst)
+            || taken.len() >= self.leaves_after.load(Ordering::SeqCst)
+            || *self.never_takes.lock().expect("no panic") == id
+        {
             return Err(NotTaken::Away { why: "away".to_owned(), unknown: false });
         }
-        let id = event["message"]["id"].as_str().expect("an id was put in");
         *taken.entry(id.to_owned()).or_default() += 1;
         Ok(Taken::default())
     }
@@ -211,6 +217,73 @@ async fn an_outage_that_lasts_ends_it_and_the_next_run_goes_on() {
     let finished = bed.run().await;
     assert!(matches!(finished.end, End::Finished));
     bed.assert_taken_once(1..=10_000);
+}
+
+/// Lines that are settled beyond the place are known by their numbers: with one line more or less before them those would be of
+/// other lines, and a mail would be missing or there twice.
+#[tokio::test]
+async fn a_file_that_was_edited_before_lines_that_are_settled_does_not_go_on() {
+    let bed = Bed::new(20_000);
+    let sent = 15_000;
+    *bed.script.never_takes.lock().expect("no panic") = format!("run-{sent}");
+    let (_sender, run) = bed.start(|options| options.give_up_after = Duration::from_millis(100));
+    let finished = timeout(SOON, run).await.expect("it ends").expect("no panic");
+    assert!(matches!(finished.end, End::GaveUp(_)), "{:?}", finished.end);
+    assert_eq!(finished.book.next(), sent as u64);
+    assert!(bed.taken_once().len() > sent, "some beyond were taken");
+    drop(finished);
+
+    let whole = read(&bed.events());
+    let line = whole.lines().nth(sent - 1).expect("a line").to_owned() + "\n";
+    for edited in [whole.replace(&line, ""), whole.replace(&line, &line.repeat(2))] {
+        fs::write(bed.events(), edited).expect("written");
+        let loaded = Store::open(&bed.events(), bed.path("state")).expect("a store").load();
+        assert!(matches!(loaded, Err(Error::Changed { line, .. }) if line > sent as u64), "{loaded:?}");
+    }
+    // as it was it goes on
+    fs::write(bed.events(), whole).expect("written");
+    bed.script.never_takes.lock().expect("no panic").clear();
+    bed.run().await;
+    bed.assert_taken_once(1..=20_000);
+}
+
+/// A full disk, for one: what was saved before it is where the next run goes on, whatever went out since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_cannot_be_saved_any_more_ends_it_and_what_is_said_is_true() {
+    let bed = Bed::new(10_000);
+    bed.script.leaves_after.store(3_000, Ordering::SeqCst);
+    let (_sender, run) = bed.start(|_| {});
+    bed.script.has_taken(3_000).await;
+    fs::create_dir(bed.path("state.new")).expect("in its way");
+    bed.script.leaves_after.store(usize::MAX, Ordering::SeqCst);
+    let finished = timeout(SOON, run).await.expect("it ends").expect("no panic");
+    assert!(matches!(finished.end, End::Book(_)), "{:?}", finished.end);
+
+    let taken = bed.script.taken().len();
+    let saved: serde_json::Value = serde_json::from_str(&read(&bed.path("state"))).expect("a state");
+    let again = taken - usize::try_from(saved["published"].as_u64().expect("a number")).expect("small");
+    assert!(again > 0);
+    let state = bed.path("state");
+    let report = Report {
+        name: "events",
+        checked: false,
+        restarted: false,
+        state: Some(&state),
+        earlier: (0, 0),
+        finished: &finished,
+        took: SOON,
+    };
+    let (trouble, json) = (report.trouble().expect("trouble"), report.json());
+    let (line, again_told) = (saved["line"].as_u64().expect("a number"), grouped(again as u64));
+    assert!(trouble.contains(&format!("goes on at line {line} (")), "{trouble}");
+    assert!(trouble.contains(&format!("publishes {again_told} mails, which went out since")), "{trouble}");
+    assert!(json.contains(&format!("\"next_line\":{line},")), "{json}");
+    drop(finished);
+
+    fs::remove_dir(bed.path("state.new")).expect("out of its way");
+    bed.run().await;
+    let twice: usize = bed.script.taken().values().map(|times| times - 1).sum();
+    assert_eq!((bed.script.taken().len(), twice), (10_000, again), "as it was told");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
