@@ -29,8 +29,8 @@ const MOST_BYTES: usize = 256 << 10;
 pub enum Found {
     /// A letter.
     Letter(Box<Letter>),
-    /// Records that no reader of ours can decode, such as one with a header without a value, or offsets for which the
-    /// brokers send nothing: compaction has emptied their batch, or it is the marker of a transaction.
+    /// Records that no reader of ours can decode: of a transaction, or with a header without a value. Or offsets for which
+    /// the brokers send nothing, such as those of a batch that compaction has emptied.
     Undecodable {
         /// The partition.
         partition: i32,

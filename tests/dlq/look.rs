@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use devkit::kafka::{End, Record};
+use devkit::kafka::Record;
 use postlane::dead_letters::{Desk, Place};
 use serde_json::{Value, json};
 
@@ -134,23 +134,6 @@ async fn what_is_no_letter_is_shown_as_such_and_stops_nothing() {
     let waiting: Vec<i64> = (0..12).filter(|offset| !marks.contains(Place { partition: 0, offset: *offset })).collect();
     assert_eq!(waiting, [0, 1, 3, 4, 5, 6, 7, 8, 10], "what was not sent is not remembered, decodable or not");
     assert_eq!(outcome["targets"], counts(&[(&bed.names.normal, 2), (&bed.names.high, 1)]));
-}
-
-#[tokio::test]
-async fn offsets_for_which_the_brokers_send_nothing_hide_no_letter_and_are_not_remembered() {
-    let bed = quiet().await;
-    let dead = &*bed.names.dead_letters;
-    for offset in [1, 2] {
-        // the marker that ends it is no record
-        let write = [(dead, 0, vec![letter(&bed, offset, &mail(1))])];
-        bed.cluster.transaction(&bed.names.group, &write, End::Commit).await.expect("committed");
-    }
-    let (out, said) = dlq(&bed, &["list", "--json"], 0).await;
-    assert_eq!(out.lines().count(), 2, "{out} {said}");
-    assert!(said.contains("passing over 0:3 to 0:3"), "{said}");
-    assert_eq!(sent(&redrive(&bed, &["--all"], 0).await), (2, 2));
-    let marks = Desk::open(&settings(&bed)).await.expect("a topic").marks().await.expect("told");
-    assert!(!marks.contains(Place { partition: 0, offset: 3 }), "nobody knows what stands there");
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ async fn find(desk: &Desk, place: Place) -> Result<Option<Letter>, Error> {
         match found {
             Found::Letter(letter) if letter.place() == place => return Ok(Some(*letter)),
             Found::Letter(_) => {}
-            Found::Undecodable { why, .. } => complain(format_args!("{place} cannot be decoded: {why}")),
+            Found::Undecodable { why, .. } => complain(format_args!("{place} cannot be read: {why}")),
         }
     }
     Ok(None)
