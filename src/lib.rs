@@ -30,7 +30,7 @@
 //!
 //! // returns when all in-sync replicas have it: from then on it is not lost
 //! let receipt = producer.send(email).await?;
-//! println!("{} went by {:?}", receipt.id(), receipt.way());
+//! println!("{} is safe: {}", receipt.id(), receipt.way());
 //!
 //! producer.close().await;
 //! # Ok(())
