@@ -1,7 +1,7 @@
 //! `cargo xtask demo --keep`: broker, mail server and service stay, and say what happens, until Ctrl-C.
 //!
 //! Owns the life of the service while a person plays with it: it is started again when a template changes, since it reads
-//! templates at its start alone. What can be tried stands in [`guide`](super::guide).
+//! templates at its start alone. What can be tried stands in [`guide`].
 
 use std::{
     collections::BTreeMap,
