@@ -70,7 +70,7 @@ async fn kill_9_repeats_one_portion_at_the_most_and_loses_nothing() {
 
 #[tokio::test]
 async fn brokers_that_go_and_come_back_lose_nothing_and_repeat_one_portion_at_the_most() {
-    let cluster = Box::leak(Box::new(devkit::kafka::Cluster::start().await.expect("a cluster of its own")));
+    let cluster = Box::leak(Box::new(devkit::kafka::Cluster::builder().start().await.expect("a cluster of its own")));
     let bed = fill(Bed::on(cluster, devkit::smtp::SmtpServer::builder(), 1).await, LETTERS).await;
     let child = under_way(&bed, "500/s", 300).await;
     cluster.kill().await.expect("killed");
